@@ -1,0 +1,1 @@
+"""Model classes of the suite, one file a model. `model.catalogue` lists them without importing torch."""
