@@ -1,0 +1,41 @@
+"""Sentence vectors of item texts, made once per text collection and encoder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from recbole_llmgraph.artifact.store import ArtifactStore
+from recbole_llmgraph.artifact.tables import TokenTable, load_table, save_table
+from recbole_llmgraph.base.hashing import hash_data
+from recbole_llmgraph.lm.text import open_text_encoder
+
+KIND = "text_features"
+FILE = "features.safetensors"
+
+
+def text_features(texts: Mapping[str, str], encoder: str, store: ArtifactStore) -> TokenTable:
+    """Encode each item's text, or read it back when these texts met this encoder before.
+
+    Args:
+        texts: external item token → text; order does not matter.
+        encoder: a specification of `open_text_encoder`.
+        store: where the rows are kept.
+
+    Returns:
+        Tokens in sorted order, rows [N, d] in float32 (zero for an empty text) and, in `meta`,
+        `encoder` (name as reports print it), `revision` and the number of `empty` texts.
+    """
+    opened = open_text_encoder(encoder)
+    tokens = sorted(texts)
+    recipe = {
+        "encoder": opened.name,
+        "revision": opened.revision,
+        "texts": hash_data([[token, texts[token]] for token in tokens]),
+    }
+    empty = sum(not texts[token].strip() for token in tokens)
+
+    def make(folder: Path) -> None:
+        rows = opened.encode([texts[token] for token in tokens])
+        meta = {"encoder": opened.name, "revision": opened.revision, "empty": empty}
+        save_table(folder / FILE, tokens, rows, meta)
+
+    return load_table(store.get(KIND, recipe, make) / FILE)
