@@ -1,0 +1,52 @@
+"""Keep RecBole's hands off what belongs to the process: its arguments and its environment.
+
+`Config(...)` reads `sys.argv` and evaluates what it finds there as Python (configurator.py:165), and it
+overwrites `CUDA_VISIBLE_DEVICES` (configurator.py:476), by default with GPU 0. Build it inside `sealed()`.
+"""
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+#: Environment variables that RecBole writes.
+WRITTEN = ("CUDA_VISIBLE_DEVICES",)
+
+
+@contextmanager
+def shield_argv() -> Iterator[None]:
+    """Hide every command-line argument but the program's name."""
+    arguments = sys.argv
+    sys.argv = arguments[:1] or [""]
+    try:
+        yield
+    finally:
+        sys.argv = arguments
+
+
+@contextmanager
+def keep_environment() -> Iterator[None]:
+    """Restore environment variables, torch's thread count and the warning filters afterwards."""
+    before = {name: os.environ.get(name) for name in WRITTEN}
+    threads = torch.get_num_threads()
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+
+
+@contextmanager
+def sealed() -> Iterator[None]:
+    """Both at once."""
+    with shield_argv(), keep_environment():
+        yield

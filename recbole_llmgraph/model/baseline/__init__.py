@@ -1,0 +1,1 @@
+"""RecBole's own models, with typed settings and exact accelerations that can be switched off."""
