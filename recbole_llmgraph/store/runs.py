@@ -26,7 +26,7 @@ PUBLISHED = Path("reports/runs")
 #: Largest `per_user.parquet` that may be committed, in bytes.
 PUBLISHED_LIMIT = 300_000
 #: Folders of a store that hold no finished runs.
-RESERVED = ("artifacts", "unfinished")
+RESERVED = ("artifacts", "work")
 RUN, PER_USER, TOPK = "run.json", "per_user.parquet", "topk.parquet"
 
 
@@ -74,14 +74,21 @@ class RunStore:
         """Where a run lies once it is finished."""
         return self.root / folder_name(dataset) / folder_name(model) / key
 
-    def unfinished(self, dataset: str, model: str, key: str) -> Path:
-        """Where a run may keep checkpoints and its log until it is finished; reports never look there."""
-        return self.root / "unfinished" / folder_name(dataset) / folder_name(model) / key
-
     def find(self, dataset: str, model: str, key: str) -> Path | None:
         """Folder of a whole finished run; None when it is absent or broken."""
         folder = self.folder(dataset, model, key)
         return folder if is_whole(folder) else None
+
+    def read(self, folder: Path) -> RunRecord:
+        """Record of a run folder.
+
+        Raises:
+            UserError: naming the folder and what is wrong with it.
+        """
+        try:
+            return read_run(folder)
+        except BrokenRunError as error:
+            raise UserError(f"{folder}: not a whole run ({error}); remove it and run again") from None
 
     def write(
         self,
