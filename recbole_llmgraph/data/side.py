@@ -1,0 +1,61 @@
+"""Side tables of a prepared dataset: item texts and item features, by item token."""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from recbole_llmgraph.base.errors import unknown
+from recbole_llmgraph.data.features import read_feature
+from recbole_llmgraph.data.prepare import Prepared
+
+
+def default_fields(prepared: Prepared) -> list[str]:
+    """The text fields a model reads unless told otherwise: the card's, or its fallback where none of them is filled."""
+    filled = prepared.manifest["text_fields"]
+    return [name for name in prepared.card.text if name in filled] or [
+        name for name in prepared.card.text_fallback if name in filled
+    ]
+
+
+def item_texts(prepared: Prepared, fields: Sequence[str] | None = None) -> dict[str, str]:
+    """Text of every item: its fields in the given order, one blank between them, names of a list set apart by commas.
+
+    Args:
+        prepared: the dataset.
+        fields: which fields; default `default_fields`.
+
+    Returns:
+        item token -> text, in the order of `.item`; empty where an item has none of the fields.
+
+    Raises:
+        UserError: for a field that no item has.
+    """
+    chosen = default_fields(prepared) if fields is None else list(fields)
+    for name in chosen:
+        if name not in prepared.manifest["text_fields"]:
+            raise unknown(f"text field of {prepared.card.name}", name, prepared.manifest["text_fields"])
+    texts: dict[str, str] = {}
+    with (prepared.folder / "item_text.jsonl").open(encoding="utf-8") as stream:
+        for line in stream:
+            item = json.loads(line)
+            values = (item.get(name, "") for name in chosen)
+            parts = (", ".join(value) if isinstance(value, list) else value for value in values)
+            texts[item["item_id"]] = " ".join(part for part in parts if part)
+    return texts
+
+
+def item_feature(prepared: Prepared, name: str) -> tuple[list[str], npt.NDArray[np.float32]] | None:
+    """Tokens `[N]` and rows `[N, d]` of a feature such as `image`; None when the dataset was prepared without it.
+
+    Raises:
+        UserError: when the card knows no such feature.
+    """
+    if name not in prepared.card.features:
+        raise unknown(f"feature of {prepared.card.name}", name, prepared.card.features)
+    path = prepared.folder / "features" / f"{name}.safetensors"
+    if not path.exists():
+        return None
+    feature = read_feature(path)
+    return feature.tokens, feature.rows
