@@ -1,0 +1,1 @@
+"""Settings as yaml, one file a model or dataset; ships as `recbole_llmgraph.properties`. No code lives here."""
