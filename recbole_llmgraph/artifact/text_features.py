@@ -13,7 +13,12 @@ FILE = "features.safetensors"
 
 
 def text_features(texts: Mapping[str, str], encoder: str, store: ArtifactStore) -> TokenTable:
-    """Encode each item's text, or read it back when these texts met this encoder before.
+    """Table of `text_features_file`."""
+    return load_table(text_features_file(texts, encoder, store))
+
+
+def text_features_file(texts: Mapping[str, str], encoder: str, store: ArtifactStore) -> Path:
+    """Encode each item's text, or find the file when these texts met this encoder before.
 
     Args:
         texts: external item token → text; order does not matter.
@@ -21,8 +26,9 @@ def text_features(texts: Mapping[str, str], encoder: str, store: ArtifactStore) 
         store: where the rows are kept.
 
     Returns:
-        Tokens in sorted order, rows [N, d] in float32 (zero for an empty text) and, in `meta`,
-        `encoder` (name as reports print it), `revision` and the number of `empty` texts.
+        A table's file: tokens in sorted order, rows [N, d] in float32 (zero for an empty text)
+        and, in `meta`, `encoder` (name as reports print it), `revision` and the number of
+        `empty` texts.
     """
     opened = open_text_encoder(encoder)
     tokens = sorted(texts)
@@ -38,4 +44,4 @@ def text_features(texts: Mapping[str, str], encoder: str, store: ArtifactStore) 
         meta = {"encoder": opened.name, "revision": opened.revision, "empty": empty}
         save_table(folder / FILE, tokens, rows, meta)
 
-    return load_table(store.get(KIND, recipe, make) / FILE)
+    return store.get(KIND, recipe, make) / FILE

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -52,10 +53,20 @@ def item_feature(prepared: Prepared, name: str) -> tuple[list[str], npt.NDArray[
     Raises:
         UserError: when the card knows no such feature.
     """
-    if name not in prepared.card.features:
-        raise unknown(f"feature of {prepared.card.name}", name, prepared.card.features)
-    path = prepared.folder / "features" / f"{name}.safetensors"
-    if not path.exists():
+    path = feature_file(prepared, name)
+    if path is None:
         return None
     feature = read_feature(path)
     return feature.tokens, feature.rows
+
+
+def feature_file(prepared: Prepared, name: str) -> Path | None:
+    """File of a feature such as `image`; None when the dataset was prepared without it.
+
+    Raises:
+        UserError: when the card knows no such feature.
+    """
+    if name not in prepared.card.features:
+        raise unknown(f"feature of {prepared.card.name}", name, prepared.card.features)
+    path = prepared.folder / "features" / f"{name}.safetensors"
+    return path if path.exists() else None

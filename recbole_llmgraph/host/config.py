@@ -1,0 +1,103 @@
+"""RecBole's `Config`, built without its surprises.
+
+Shields `sys.argv` (RecBole parses it and evaluates the values), restores the environment
+(RecBole overwrites `CUDA_VISIBLE_DEVICES`), keeps text values as text (RecBole evaluates
+those too) and reads atomic files from the folder that was prepared (RecBole hard-wires
+`ml-100k` to the copy inside its wheel).
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recbole.config import Config
+
+from recbole_llmgraph.base.errors import UserError, unknown
+from recbole_llmgraph.host.compat import apply
+from recbole_llmgraph.host.seam import keep_environment, shield_argv
+
+#: Cut-offs and metrics of every run; selection and tables choose among them.
+TOPK = (5, 10, 20)
+METRICS = ("Recall", "NDCG")
+
+#: RecBole's evaluation arguments, a protocol each.
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    "seq": {
+        "eval_args": {
+            "split": {"LS": "valid_and_test"},
+            "order": "TO",
+            "group_by": "user",
+            "mode": "full",
+        },
+    },
+}
+
+
+def recbole_values(
+    family: str, values: Mapping[str, Any], *, folder: Path, protocol: str, seed: int
+) -> dict[str, Any]:
+    """Config values of a run: ours for data, protocol and metrics, then the model's own.
+
+    Args:
+        family: `general` or `sequential`.
+        values: keys that the model asks for (its settings in RecBole's words).
+        folder: folder of the atomic files.
+        protocol: name in `PROTOCOLS`.
+        seed: seeds RecBole's loaders and the model's initial weights.
+    """
+    if protocol not in PROTOCOLS:
+        raise unknown("protocol", protocol, PROTOCOLS)
+    return {
+        "USER_ID_FIELD": "user_id",
+        "ITEM_ID_FIELD": "item_id",
+        "TIME_FIELD": "timestamp",
+        "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+        "metrics": list(METRICS),
+        "topk": list(TOPK),
+        "valid_metric": "NDCG@10",
+        "metric_decimal_place": 12,
+        "repeatable": family == "sequential",
+        "seed": seed,
+        "reproducibility": True,
+        "show_progress": False,
+        "state": "WARNING",
+        "atomic_folder": str(folder),
+        **PROTOCOLS[protocol],
+        **values,
+    }
+
+
+def make_config(
+    model_class: type, dataset: str, values: Mapping[str, Any], *, device: str = "cpu"
+) -> Config:
+    """Build RecBole's `Config` for a model class.
+
+    Args:
+        model_class: a RecBole model class.
+        dataset: name of the atomic files.
+        values: as `recbole_values` gives them.
+        device: `cpu`, `cuda` or `cuda:N`.
+    """
+    apply()
+    gpu = _gpu_id(device)
+    with shield_argv(), keep_environment():
+        config = Config(
+            model=model_class,
+            dataset=dataset,
+            config_dict={**values, "gpu_id": gpu, "use_gpu": bool(gpu)},
+        )
+    for key, value in values.items():
+        if isinstance(value, str):
+            config[key] = value  # RecBole ran eval() on it
+    config["data_path"] = values["atomic_folder"]
+    return config
+
+
+def _gpu_id(device: str) -> str:
+    """RecBole's `gpu_id` for a device: the assigned GPUs when a scheduler chose them, '' for the CPU."""
+    if device == "cpu":
+        return ""
+    if not device.startswith("cuda"):
+        raise UserError(f"--device {device}: expected cpu, cuda or cuda:N")
+    return os.environ.get("CUDA_VISIBLE_DEVICES") or device.partition(":")[2] or "0"

@@ -1,0 +1,163 @@
+"""One split of one dataset, as RecBole builds it, with what audits and masks need to know."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.data.dataset import Dataset
+from recbole.utils import init_seed
+from scipy.sparse import csr_matrix
+
+from recbole_llmgraph.base.hashing import hash_bytes
+from recbole_llmgraph.host.seam import keep_environment
+
+Ids = npt.NDArray[np.int64]
+
+
+@dataclass
+class Split:
+    """Training, validation and test part of a dataset.
+
+    Attributes:
+        config: the `Config` that built it.
+        train: RecBole's training loader.
+        valid: RecBole's full-sort loader of the validation part.
+        test: the same of the test part.
+    """
+
+    config: Config
+    train: Any
+    valid: Any
+    test: Any
+
+    @property
+    def dataset(self) -> Dataset:
+        """The training part, which models are built from."""
+        return self.train._dataset
+
+    @property
+    def n_users(self) -> int:
+        """Users, padding included."""
+        return int(self.dataset.num(self.dataset.uid_field))
+
+    @property
+    def n_items(self) -> int:
+        """Items, padding included."""
+        return int(self.dataset.num(self.dataset.iid_field))
+
+    @cached_property
+    def training_pairs(self) -> tuple[Ids, Ids]:
+        """User and item of every training interaction, each user's in order of time. `[n], [n]`."""
+        return training_pairs(self.dataset)
+
+    @cached_property
+    def training_matrix(self) -> csr_matrix:
+        """`[n_users, n_items]`, 1 where a user met an item in training."""
+        users, items = self.training_pairs
+        matrix = csr_matrix(
+            (np.ones(len(users), dtype=np.float32), (users, items)), (self.n_users, self.n_items)
+        )
+        matrix.data[:] = 1.0
+        return matrix
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of who met what in which part and order; equal for every model of one split."""
+        parts = [self.training_pairs, target_pairs(self.valid), target_pairs(self.test)]
+        return hash_bytes(*(_lines(self.dataset, *pairs) for pairs in parts))
+
+    @cached_property
+    def training_fingerprint(self) -> str:
+        """Hash of the training part alone: what an artifact trained on this split has seen."""
+        return training_fingerprint(self.dataset)
+
+    def item_tokens(self) -> list[str]:
+        """External token of every item id; position 0 is `[PAD]`."""
+        return item_tokens(self.dataset)
+
+
+def load_split(config: Config, before_build: Callable[[Dataset], None] | None = None) -> Split:
+    """Read the atomic files and split them by the protocol in `config`.
+
+    Args:
+        config: from `make_config`.
+        before_build: called with the whole dataset after ids are mapped and before it is
+            split; the leak audit permutes targets there.
+    """
+    with keep_environment():
+        init_seed(config["seed"], config["reproducibility"])
+        dataset = create_dataset(config)
+        if before_build is not None:
+            before_build(dataset)
+        train, valid, test = data_preparation(config, dataset)
+    return Split(config=config, train=train, valid=valid, test=test)
+
+
+def training_pairs(dataset: Dataset) -> tuple[Ids, Ids]:
+    """User and item of every interaction that a training part holds, in order of time. `[n], [n]`.
+
+    Sequential datasets hold prefixes: each row's target is one interaction, and the first
+    item of a user's first row is the one that is no row's target.
+    """
+    inter = dataset.inter_feat
+    users = inter[dataset.uid_field].numpy()
+    items = inter[dataset.iid_field].numpy()
+    if not hasattr(dataset, "item_list_length_field"):
+        order = np.argsort(users, kind="stable")
+        return users[order], items[order]
+    first_users, first_rows = np.unique(users, return_index=True)
+    heads = inter[dataset.item_id_list_field][:, 0].numpy()[first_rows]
+    users = np.concatenate([first_users, users])
+    order = np.argsort(users, kind="stable")
+    return users[order], np.concatenate([heads, items])[order]
+
+
+def target_pairs(loader: Any) -> tuple[Ids, Ids]:
+    """User and item of every interaction that an evaluation part asks for, by user. `[n], [n]`."""
+    dataset = loader._dataset
+    users = dataset.inter_feat[dataset.uid_field].numpy()
+    order = np.argsort(users, kind="stable")
+    return users[order], dataset.inter_feat[dataset.iid_field].numpy()[order]
+
+
+def item_tokens(dataset: Dataset) -> list[str]:
+    """External token of every item id; position 0 is `[PAD]`."""
+    return [str(token) for token in dataset.field2id_token[dataset.iid_field]]
+
+
+def training_fingerprint(dataset: Dataset) -> str:
+    """Hash of a training part's interactions in external tokens, each user's in order of time."""
+    return hash_bytes(_lines(dataset, *training_pairs(dataset)))
+
+
+def _lines(dataset: Dataset, users: Ids, items: Ids) -> bytes:
+    """One `user<TAB>item` line an interaction, sorted by user token, order in time kept."""
+    user_tokens = dataset.field2id_token[dataset.uid_field].astype(str)[users]
+    tokens = dataset.field2id_token[dataset.iid_field].astype(str)[items]
+    order = np.argsort(user_tokens, kind="stable")
+    return "\n".join(f"{u}\t{i}" for u, i in zip(user_tokens[order], tokens[order], strict=True)).encode()
+
+
+def permute_targets(parts: int, seed: int) -> Callable[[Dataset], None]:
+    """Audit hook for `load_split`: shuffle items among the last `parts` interactions of all users.
+
+    `parts=1` permutes test targets, `parts=2` validation and test targets (each among themselves).
+    Whatever training produces must not change; see the leak test.
+    """
+
+    def permute(dataset: Dataset) -> None:
+        frame = dataset.inter_feat
+        backward = frame.groupby(dataset.uid_field)[dataset.time_field].rank(method="first", ascending=False)
+        rng = np.random.default_rng(seed)
+        items = frame[dataset.iid_field].to_numpy().copy()
+        for part in range(1, parts + 1):
+            rows = np.flatnonzero(backward.to_numpy() == part)
+            items[rows] = items[rng.permutation(rows)]
+        frame[dataset.iid_field] = items
+
+    return permute

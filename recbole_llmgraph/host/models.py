@@ -1,0 +1,36 @@
+"""RecBole's model classes, as the rest of the suite sees them."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from recbole.model.abstract_recommender import GeneralRecommender, SequentialRecommender
+from recbole.utils import InputType
+
+from recbole_llmgraph.base.settings import Settings
+
+__all__ = ["GeneralRecommender", "InputType", "SequentialRecommender", "read_settings"]
+
+S = TypeVar("S", bound=Settings)
+
+
+def read_settings(kind: type[S], config: Any) -> S:
+    """A model's settings out of RecBole's `Config`; what the config does not name keeps its default.
+
+    This is the road of a user's own RecBole script; the suite takes the same one.
+    """
+    values: Mapping[str, Any] = config.final_config_dict
+    known = {name: values[name] for name in kind.model_fields if values.get(name) is not None}
+    clip = known.get("clip_grad_norm")
+    if isinstance(clip, dict):  # RecBole's form: {'max_norm': 5}
+        known["clip_grad_norm"] = float(clip.get("max_norm", 0.0))
+    return kind.read(known)
+
+
+def config_values(settings: Settings) -> dict[str, Any]:
+    """The reverse: settings as config keys, in RecBole's form where it has its own."""
+    values = settings.model_dump()
+    clip = values.get("clip_grad_norm", 0.0)
+    values["clip_grad_norm"] = {"max_norm": clip} if clip else None
+    if "max_history" in values:
+        values["MAX_ITEM_LIST_LENGTH"] = values["max_history"]
+    return values

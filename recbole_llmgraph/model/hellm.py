@@ -1,0 +1,327 @@
+"""HeLLM: a Llama that reads graph and sequence item vectors, with a graph-conditioned key/value prefix.
+
+Paper: Guo et al., "Multi-Modal Hypergraph Enhanced LLM Learning for Recommendation" (HeLLM),
+arXiv 2504.10541, 2025, stage B. Released code, read for facts only: Xu107/HeLLM @c7ebb4a.
+
+E^G comes from HeLLMPre and E^S from SASRec, both trained on the same training part.
+
+    x_t    = W2 GELU(W1 [E^G_i ; E^S_i])
+    tokens = [instruction][x_1 .. x_T][response]
+    M      = H' H,  H = E^G rows of the T items                          (eq. 8-9)
+    p_K    = MLP_K(flat M),  p_V = MLP_V(flat M)
+    P^l    = RMSNorm(learned^l + RMSNorm(p)),  k rows a layer            (eq. 10)
+    keys   = [W_k^l P_K^l ; RoPE(W_k^l x)], values likewise              (eq. 11)
+    logits = W_s RMSNorm(h_last) over all items, cross entropy on every prefix
+
+Faithfulness, each choice a named setting:
+
+* `fidelity: release` (default: it produced the published table) reads E^G at full width in M and
+  norms after the MLP; `paper` projects E^G by W [64, 32] first, norms before the MLP and repeats
+  one conditioned row k times into every layer's keys and values, unprojected. The release pools
+  padding rows (item 0) into M in training; we never do.
+* `head`: `frozen` (release: a random, never trained W_s), `trainable` (paper), `tied` (compares with
+  the items' own input tokens), `feature` (ours: W h compared with the frozen [E^G ; E^S]; the
+  frozen random head needs thousands of dimensions, so built-in backbones take this one in presets).
+* `standardise` (ours, on in presets with built-in backbones): E^G and E^S are brought to zero mean and
+  unit variance a column, and M is divided by 64 T; the release feeds both as they are.
+* `tuning: lora` freezes the backbone and trains LoRA on gate, up and down; `full` trains everything, the
+  only sensible way for a backbone without pre-training; `auto` picks by that.
+* `bos: once` (paper); the release writes a second one before the response (`release`).
+"""
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recbole_llmgraph.artifact.tables import TokenTable, load_table, rows_for
+from recbole_llmgraph.base.errors import UserError
+from recbole_llmgraph.host.dataset import item_tokens, training_fingerprint
+from recbole_llmgraph.host.models import InputType, SequentialRecommender, config_values, read_settings
+from recbole_llmgraph.lm.backbone import open_backbone, read_dtype
+from recbole_llmgraph.lm.decoder import last_states
+from recbole_llmgraph.lm.lora import add_lora
+from recbole_llmgraph.lm.prefix import KeyValuePrefix
+from recbole_llmgraph.lm.slots import SlotPrompt
+from recbole_llmgraph.model.needs import ItemTable, ItemTexts, Need
+from recbole_llmgraph.train.settings import SequenceSettings
+
+
+class HeLLMSettings(SequenceSettings):
+    """Settings of HeLLM's stage B; defaults are the published ones."""
+
+    epochs: PositiveInt = 12
+    learning_rate: PositiveFloat = 3e-4
+    train_batch_size: PositiveInt = 7
+    learner: Literal["adam", "adamw"] = "adamw"
+    adam_beta2: float = Field(default=0.95, gt=0, lt=1)
+    weight_decay: NonNegativeFloat = 0.1
+    schedule: Literal["constant", "exponential", "linear", "cosine"] = "cosine"
+    schedule_floor: NonNegativeFloat = 5e-6 / 3e-4
+    warmup_fraction: float = Field(default=1 / 12, ge=0, lt=1)
+    stopping_step: NonNegativeInt = 3
+    backbone: str = "hub:meta-llama/Llama-2-7b-hf"
+    random_weights: bool = False
+    """Open `backbone`'s architecture with fresh weights: the control for pre-training."""
+    dtype: Literal["fp32", "bf16"] = "bf16"
+    """Type of the frozen backbone; what is trained is always fp32."""
+    tuning: Literal["auto", "lora", "full"] = "auto"
+    lora_rank: PositiveInt = 16
+    lora_alpha: PositiveFloat = 16
+    lora_dropout: float = Field(default=0.05, ge=0, lt=1)
+    fidelity: Literal["release", "paper"] = "release"
+    head: Literal["frozen", "trainable", "tied", "feature"] = "frozen"
+    prefix: Literal["graph", "learned", "none"] = "graph"
+    """`learned`: prefix rows without the graph's condition; `none`: no prefix."""
+    prefix_length: PositiveInt = 10
+    """k, prefix rows a layer."""
+    prefix_dropout: float = Field(default=0.3, ge=0, lt=1)
+    pooled_size: PositiveInt = 32
+    """d' of the paper's projection of E^G before pooling; `release` pools at full width."""
+    bos: Literal["once", "release"] = "once"
+    instruction: str = "Given the user's purchase history, predict next possible item to be purchased."
+    response: str = "### Response:"
+    standardise: bool = False
+    use_graph_id: bool = True
+    """Read E^G in the item tokens."""
+    use_sequence_id: bool = True
+    """Read E^S in the item tokens."""
+    graph_embedding: str = ""
+    """File of E^G; the suite fills it."""
+    sequence_embedding: str = ""
+    """File of E^S; the suite fills it."""
+    item_texts: str = ""
+    """File of item texts, from which a built-in backbone's tokenizer is made; the suite fills it."""
+
+
+search_space: dict[str, list[Any]] = {
+    "learning_rate": [1e-4, 3e-4, 1e-3, 1.5e-3, 3e-3],
+    "prefix_length": [5, 10, 20],
+    "weight_decay": [0.0, 0.01, 0.1],
+}
+#: Rows of HeLLM Table 3 that concern this stage.
+ablations: dict[str, dict[str, Any]] = {
+    "no_gnn_peft": {"prefix": "learned"},
+    "no_gnn_id": {"use_graph_id": False},
+    "no_seq_id": {"use_sequence_id": False},
+}
+
+
+class HeLLM(SequentialRecommender):
+    """Llama over graph and sequence item vectors.
+
+    Shapes: B rows, T items of the longest history in the batch, N items with padding,
+    d = 64 width of E^G and of E^S, D width of the backbone, k prefix rows, L layers.
+    """
+
+    input_type = InputType.POINTWISE
+    settings: ClassVar[type[SequenceSettings]] = HeLLMSettings
+    batching: ClassVar[str] = "by_length"
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        """Args: RecBole's config and the training part of a dataset."""
+        super().__init__(config, dataset)
+        self.options = read_settings(HeLLMSettings, config)
+        graph, sequence = self._item_vectors(dataset)
+        self.register_buffer("graph_items", graph, persistent=False)  # [N, d]
+        self.register_buffer("item_vectors", self._joined(graph, sequence), persistent=False)
+        self._open_backbone(int(config["seed"]))
+        width = self.width
+        self.item_projection = nn.Sequential(
+            nn.Linear(self.item_vectors.shape[1], width), nn.GELU(), nn.Linear(width, width)
+        )
+        if self.options.prefix != "none":
+            self._build_prefix()
+        self._build_head()
+        self.item_loss = nn.CrossEntropyLoss()
+
+    @classmethod
+    def needs(cls, settings: HeLLMSettings) -> list[Need]:
+        """E^G of HeLLMPre and E^S of SASRec; item texts when the backbone's tokenizer is made from them."""
+        found: list[Need] = [
+            ItemTable("graph_embedding", "HeLLMPre"),
+            ItemTable("sequence_embedding", "SASRec"),
+        ]
+        if settings.backbone.startswith("builtin:"):
+            found.append(ItemTexts("item_texts"))
+        return found
+
+    @classmethod
+    def recbole_config(cls, settings: HeLLMSettings) -> dict[str, Any]:
+        """Config keys; cross entropy over all items wants no negatives."""
+        return {**config_values(settings), "train_neg_sample_args": None}
+
+    # -- construction ------------------------------------------------------------------
+
+    def _item_vectors(self, dataset: Any) -> tuple[Tensor, Tensor]:
+        """E^G and E^S in this dataset's item order. `[N, d], [N, d]`"""
+        tokens = item_tokens(dataset)
+        seen = training_fingerprint(dataset)
+        tables = [
+            self._checked(self.options.graph_embedding, "graph_embedding", seen),
+            self._checked(self.options.sequence_embedding, "sequence_embedding", seen),
+        ]
+        graph, sequence = (rows_for(table, tokens).float() for table in tables)
+        if self.options.standardise:
+            graph, sequence = standardised(graph), standardised(sequence)
+        return graph, sequence
+
+    @staticmethod
+    def _checked(file: str, setting: str, seen: str) -> TokenTable:
+        """The table of an earlier stage, which must have seen this training part and nothing else."""
+        if not file:
+            raise UserError(
+                f"HeLLM needs {setting}: pass config_dict=recbole_settings('HeLLM', dataset), "
+                "which trains HeLLMPre and SASRec first, or run benchmarks/run.py --model=HeLLM"
+            )
+        table = load_table(Path(file))
+        if table.meta.get("training_fingerprint") != seen:
+            raise UserError(
+                f"{setting}={file} was trained on another split (or does not say on which); "
+                "train it on this one: benchmarks/run.py --model=HeLLM"
+            )
+        return table
+
+    def _joined(self, graph: Tensor, sequence: Tensor) -> Tensor:
+        """[E^G ; E^S] or the part that the switches leave. `[N, 2d]`"""
+        parts = [graph] * self.options.use_graph_id + [sequence] * self.options.use_sequence_id
+        if not parts:
+            raise UserError("HeLLM: use_graph_id and use_sequence_id are both off; items would have no vector")
+        return torch.cat(parts, dim=1)
+
+    def _open_backbone(self, seed: int) -> None:
+        options = self.options
+        texts = Path(options.item_texts).read_text("utf-8").splitlines() if options.item_texts else None
+        opened = open_backbone(
+            options.backbone,
+            family="llama",
+            texts=texts,
+            seed=seed,
+            random_weights=options.random_weights,
+            dtype=read_dtype(options.dtype),
+        )
+        self.backbone, self.width, self.backbone_name = opened.model, opened.width, opened.name
+        builtin = options.backbone.startswith("builtin:")
+        self.tuned_by_lora = options.tuning == "lora" or (options.tuning == "auto" and not builtin)
+        if self.tuned_by_lora:
+            add_lora(self.backbone, options.lora_rank, options.lora_alpha, options.lora_dropout)
+        template = f"{options.instruction} {{items}} {options.response}"
+        self.prompt = SlotPrompt(template, opened.tokenizer, bos=options.bos)
+        # A pre-trained final norm can scale states far from 1; logits start at the size of a fresh one.
+        self.state_scale = float(self.backbone.norm.weight.detach().float().square().mean().rsqrt())
+
+    def _build_prefix(self) -> None:
+        """Learned rows, and the two nets that condition them on the pooled graph vectors."""
+        options = self.options
+        release = options.fidelity == "release"
+        self.prefix = KeyValuePrefix(self.backbone, options.prefix_length, options.fidelity)
+        if options.prefix == "learned":
+            return
+        pooled = self.graph_items.shape[1] if release else options.pooled_size
+        self.pool_projection = (
+            nn.Identity() if release else nn.Linear(self.graph_items.shape[1], pooled, bias=False)
+        )
+        self.key_net, self.value_net = (
+            nn.Sequential(
+                nn.Identity() if release else nn.RMSNorm(pooled**2, eps=1e-6),
+                nn.Linear(pooled**2, self.width),
+                nn.GELU(),
+                nn.Dropout(options.prefix_dropout),
+                nn.Linear(self.width, self.prefix.width),
+            )
+            for _ in range(2)
+        )
+
+    def _build_head(self) -> None:
+        """W_s or what stands in its place."""
+        match self.options.head:
+            case "frozen" | "trainable":
+                self.score = nn.Linear(self.width, self.n_items, bias=False)
+                nn.init.normal_(self.score.weight, std=self.width**-0.5)
+                self.score.weight.requires_grad_(self.options.head == "trainable")
+            case "feature":
+                self.score = nn.Linear(self.width, self.item_vectors.shape[1])
+            case "tied":
+                self.score = nn.Identity()
+
+    # -- forward -----------------------------------------------------------------------
+
+    def forward(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Last state of every row. Items `[B, T]` right-padded, lengths `[B]` -> `[B, D]`"""
+        distinct, places = items.unique(return_inverse=True)
+        tokens = self.item_projection(self.item_vectors[distinct])  # [R, D]
+        cache, length = None, 0
+        if self.options.prefix != "none":
+            key, value = self._condition(items, lengths)
+            cache, length = self.prefix.cache(self.backbone, key, value, len(items)), self.prefix.length
+        prompts = self.prompt(
+            self.backbone.embed_tokens, tokens, {"items": (places, lengths)}, prefix_length=length
+        )
+        return last_states(self.backbone, prompts, cache).float() * self.state_scale
+
+    def _condition(self, items: Tensor, lengths: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """p_K and p_V from M = H' H of each row's items, padding left out (eq. 8-9). `[B, width]` each"""
+        if self.options.prefix == "learned":
+            return None, None
+        rows = self.pool_projection(self.graph_items[items])  # [B, T, d']
+        rows = rows * (items > 0).unsqueeze(-1)
+        pooled = rows.transpose(1, 2) @ rows
+        if self.options.standardise:
+            pooled = pooled / (rows.shape[-1] * lengths.view(-1, 1, 1))
+        flat = pooled.flatten(1)
+        return self.key_net(flat), self.value_net(flat)
+
+    def _logits(self, states: Tensor) -> Tensor:
+        """Scores of all items, padding at -inf. `[B, D] -> [B, N]`"""
+        match self.options.head:
+            case "feature":
+                logits = self.score(states) @ self.item_vectors.T
+            case "tied":
+                logits = states @ self.item_projection(self.item_vectors).T / self.width**0.5
+            case _:
+                logits = self.score(states)
+        padding = torch.zeros(self.n_items, device=logits.device)
+        padding[0] = -torch.inf
+        return logits + padding
+
+    def calculate_loss(self, interaction: Any) -> Tensor:
+        """Cross entropy of each row's next item among all items."""
+        states = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
+        loss: Tensor = self.item_loss(self._logits(states), interaction[self.POS_ITEM_ID])
+        return loss
+
+    def predict(self, interaction: Any) -> Tensor:
+        """Score of each row's item. `[B]`"""
+        states = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
+        return self._logits(states).gather(1, interaction[self.ITEM_ID].unsqueeze(1)).squeeze(1)
+
+    def full_sort_predict(self, interaction: Any) -> Tensor:
+        """Scores of all items for each row. `[B * N]`"""
+        states = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
+        return self._logits(states).view(-1)
+
+    def reopened_names(self) -> set[str]:
+        """Weights that checkpoints leave out: the frozen backbone opens from its source again."""
+        return {
+            name
+            for name, weight in self.named_parameters()
+            if name.startswith("backbone.") and not weight.requires_grad
+        }
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of this model's row must know."""
+        found = [f"backbone {self.backbone_name}", f"head {self.options.head}"]
+        if self.options.head == "feature" or self.options.standardise:
+            found.append("head/standardise are this suite's choices for small backbones, not the paper's")
+        return found
+
+
+def standardised(rows: Tensor) -> Tensor:
+    """Columns with zero mean and unit variance over real items; the padding row stays zero. `[N, d]`"""
+    real = rows[1:]
+    scaled = (real - real.mean(0)) / real.std(0).clamp_min(1e-6)
+    return F.pad(scaled, (0, 0, 1, 0))

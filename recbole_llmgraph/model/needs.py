@@ -1,0 +1,42 @@
+"""What a model stands on besides interactions: features and tables that another stage makes.
+
+A model declares its needs as data (`needs(settings)`); the suite provides each as a
+file and writes the path into the setting that the need names. Paths never enter a run's
+key; the identity of what lies there does.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """Sentence vectors of item texts, written into setting `field`."""
+
+    field: str
+    encoder: str
+
+
+@dataclass(frozen=True)
+class ItemFeature:
+    """A feature matrix that came with the dataset (`image`); the setting stays empty where there is none."""
+
+    field: str
+    name: str
+
+
+@dataclass(frozen=True)
+class ItemTable:
+    """Item vectors that another model of the suite trains on the same split and seed."""
+
+    field: str
+    model: str
+
+
+@dataclass(frozen=True)
+class ItemTexts:
+    """The items' raw texts, to build a tokenizer from."""
+
+    field: str
+
+
+Need = TextFeatures | ItemFeature | ItemTable | ItemTexts

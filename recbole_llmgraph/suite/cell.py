@@ -1,0 +1,110 @@
+"""A cell: one model on one dataset under one protocol with one group of settings and one seed."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from recbole_llmgraph.base.errors import UserError
+from recbole_llmgraph.base.hashing import hash_data
+from recbole_llmgraph.data.catalogue import DatasetCard
+from recbole_llmgraph.host.config import PROTOCOLS
+from recbole_llmgraph.model.catalogue import ModelCard, Preset
+from recbole_llmgraph.model.needs import Need
+from recbole_llmgraph.train.settings import TrainSettings
+
+#: Settings given on the command line: model name ('' for every named model) -> key -> value.
+Overrides = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training and its evaluation.
+
+    Attributes:
+        model: card of the model.
+        dataset: card of the dataset.
+        protocol: how it is split and judged.
+        preset: the preset its settings started from.
+        settings: complete and validated.
+        seed: of weights, batches and samplers.
+        overrides: what the command line changed, for this model and for the stages it stands on.
+    """
+
+    model: ModelCard
+    dataset: DatasetCard
+    protocol: str
+    preset: Preset
+    settings: TrainSettings
+    seed: int
+    overrides: Overrides = field(default_factory=dict)
+
+    @property
+    def model_class(self) -> Any:
+        """The RecBole model class."""
+        return self.model.load()
+
+    @property
+    def needs(self) -> list[Need]:
+        """What the model stands on under these settings."""
+        find = getattr(self.model_class, "needs", None)
+        return list(find(self.settings)) if find else []
+
+    @property
+    def label(self) -> str:
+        """`HeLLM on beauty, seed 1`, as progress lines print it."""
+        return f"{self.model.name} on {self.dataset.name}, seed {self.seed}"
+
+    def key(self, dataset_fingerprint: str, stands_on: dict[str, str]) -> str:
+        """Hash of all that decides the result. Code version and machine are recorded, never keyed.
+
+        Args:
+            dataset_fingerprint: hash of the prepared files that the model reads.
+            stands_on: identity of each need, by the setting it fills.
+        """
+        settings = {k: v for k, v in self.settings.model_dump().items() if k not in stands_on}
+        return hash_data(
+            {
+                "model": self.model.name if self.model.kind != "outside" else self.model.class_,
+                "results_version": self.model.results_version,
+                "dataset": dataset_fingerprint,
+                "protocol": self.protocol,
+                "settings": settings,
+                "stands_on": stands_on,
+                "seed": self.seed,
+            }
+        )
+
+
+def resolve_cell(
+    model: ModelCard,
+    dataset: DatasetCard,
+    *,
+    protocol: str,
+    preset: Preset,
+    seed: int,
+    overrides: Overrides,
+) -> Cell:
+    """Settings of a cell: class defaults, preset, dataset, then the command line; all validated."""
+    kind: type[TrainSettings] = getattr(model.load(), "settings", TrainSettings)
+    values = {
+        **model.preset_settings(dataset.name, preset),
+        **overrides.get(model.name, {}),
+    }
+    settings = kind.read(values, model.name)
+    return Cell(model, dataset, protocol, preset, settings, seed, overrides)
+
+
+def choose_protocol(models: list[ModelCard], dataset: DatasetCard, asked: str | None) -> str:
+    """Protocol of a run: as asked, else what the models declare, else the dataset's first.
+
+    Raises:
+        UserError: when two models disagree, or the dataset does not offer the protocol.
+    """
+    wanted = {m.name: p for m in models if (p := m.wants_protocol(dataset.name))}
+    if asked is None and len(set(wanted.values())) > 1:
+        said = ", ".join(f"{name} wants {protocol}" for name, protocol in wanted.items())
+        raise UserError(f"{dataset.name}: {said}; name one with --protocol")
+    protocol = asked or next(iter(wanted.values()), dataset.protocols[0])
+    if protocol not in dataset.protocols or protocol not in PROTOCOLS:
+        offered = ", ".join(p for p in dataset.protocols if p in PROTOCOLS)
+        raise UserError(f"--protocol {protocol}: {dataset.name} offers {offered}")
+    return protocol

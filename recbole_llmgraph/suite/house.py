@@ -1,0 +1,72 @@
+"""Where a command keeps things: prepared data, artifacts, runs, and the machine's part in it."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recbole_llmgraph.artifact.store import ArtifactStore
+from recbole_llmgraph.base.progress import say
+from recbole_llmgraph.data.catalogue import DatasetCard
+from recbole_llmgraph.data.prepare import Prepared, prepare, prepared
+from recbole_llmgraph.store.record import RunRecord
+from recbole_llmgraph.store.runs import RunStore, read_run
+
+
+@dataclass(frozen=True)
+class House:
+    """Folders of one command.
+
+    Attributes:
+        store: `--store`, where runs, artifacts and unfinished work lie.
+        data: folder of prepared atomic files.
+        source: `--source`, a folder of raw files.
+        committed: finished runs that came with the checkout (`reports/runs`).
+        device: `cpu`, `cuda` or `cuda:N`.
+    """
+
+    store: Path
+    data: Path
+    source: Path | None = None
+    committed: Path | None = None
+    device: str = "cpu"
+
+    @property
+    def runs(self) -> RunStore:
+        """Finished runs of this store."""
+        return RunStore(self.store)
+
+    @property
+    def artifacts(self) -> ArtifactStore:
+        """Intermediate results, shared by all runs."""
+        return ArtifactStore(Path(os.environ.get("RECBOLE_LLMGRAPH_ARTIFACTS") or self.store / "artifacts"))
+
+    def ready(self, card: DatasetCard) -> Prepared:
+        """Atomic files of a dataset, prepared now when they are not there yet."""
+        found = prepared(card, self.data)
+        if found is None:
+            say(f"{card.name}: preparing")
+            found = prepare(card, self.data, source=self.source)
+        return found
+
+    def find(self, dataset: str, model: str, key: str) -> RunRecord | None:
+        """A finished run, from this store or from those committed with the checkout."""
+        stores = [self.runs] + ([RunStore(self.committed)] if self.committed else [])
+        for store in stores:
+            folder = store.find(dataset, model, key)
+            if folder is not None:
+                return read_run(folder)
+        return None
+
+
+def default_data_folder() -> Path:
+    """`$RECBOLE_LLMGRAPH_DATA`, else `data/` in the current folder."""
+    return Path(os.environ.get("RECBOLE_LLMGRAPH_DATA") or "data")
+
+
+def dataset_fingerprint(ready: Prepared, model_class: Any) -> str:
+    """Hash of the prepared files that a model reads: interactions, and items where it says so."""
+    names = [f"{ready.card.name}.inter"]
+    if getattr(model_class, "reads_item_file", False):
+        names.append(f"{ready.card.name}.item")
+    return "+".join(ready.manifest["outputs"][name]["sha256"][:16] for name in names)

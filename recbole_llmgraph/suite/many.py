@@ -1,0 +1,64 @@
+"""Many cells, one after the other in this process."""
+
+import argparse
+from pathlib import Path
+
+from recbole_llmgraph.base.progress import say
+from recbole_llmgraph.data.catalogue import dataset_card
+from recbole_llmgraph.model.catalogue import model_card
+from recbole_llmgraph.store.runs import publish
+from recbole_llmgraph.suite.cell import Cell, choose_protocol, resolve_cell
+from recbole_llmgraph.suite.house import House, default_data_folder
+from recbole_llmgraph.suite.options import COMMITTED, read_sets, seeds
+from recbole_llmgraph.suite.run import Runner
+
+
+def house_of(options: argparse.Namespace) -> House:
+    """Folders that a command's options name."""
+    return House(
+        store=options.store,
+        data=options.data or default_data_folder(),
+        source=options.source,
+        committed=COMMITTED if COMMITTED.is_dir() else None,
+        device=options.device,
+    )
+
+
+def plan(options: argparse.Namespace) -> list[Cell]:
+    """Every cell that the options ask for: datasets, then models, then seeds."""
+    models = [model_card(name) for name in options.model]
+    overrides = read_sets(options.sets, models)
+    cells = []
+    for name in options.dataset:
+        dataset = dataset_card(name)
+        protocol = choose_protocol(models, dataset, options.protocol)
+        cells += [
+            resolve_cell(
+                model,
+                dataset,
+                protocol=protocol,
+                preset=options.preset,
+                seed=seed,
+                overrides=overrides,
+            )
+            for model in models
+            for seed in seeds(options.seeds)
+        ]
+    return cells
+
+
+def run_many(options: argparse.Namespace) -> None:
+    """Run the planned cells, or print them with `--dry-run`."""
+    cells = plan(options)
+    if options.dry_run:
+        for cell in cells:
+            settings = ", ".join(f"{k}={v}" for k, v in cell.settings.model_dump().items())
+            print(f"{cell.label} ({cell.protocol}, {cell.preset}): {settings}")
+        return
+    runner = Runner(house_of(options), always=options.rerun == "always")
+    for number, cell in enumerate(cells, start=1):
+        say(f"[{number}/{len(cells)}] {cell.label}")
+        record = runner.run(cell)
+        folder = runner.house.runs.find(record.dataset, record.model, record.key)
+        if options.publish and folder is not None:
+            publish(folder, Path(COMMITTED))

@@ -1,0 +1,120 @@
+"""The command-line contract that every command shares."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recbole_llmgraph.base.errors import UserError
+from recbole_llmgraph.data.catalogue import dataset_card, dataset_cards
+from recbole_llmgraph.model.catalogue import PRESETS, ModelCard, model_card, model_cards
+
+#: Runs that came with the checkout.
+COMMITTED = Path("reports/runs")
+
+
+def names(text: str) -> list[str]:
+    """`a,b,c` -> list, empty parts dropped."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def seeds(text: str) -> list[int]:
+    """`1,2,3` -> list of seeds."""
+    try:
+        return [int(part) for part in names(text)]
+    except ValueError:
+        raise UserError(f"--seeds {text}: expected whole numbers such as 1,2,3") from None
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that trains or plans."""
+    parser.add_argument("--model", type=names, default=[], help="models, comma list; or package.module:Class")
+    parser.add_argument("--dataset", type=names, default=[], help="datasets, comma list; or a card.yaml")
+    parser.add_argument("--seeds", type=str, default="1", help="seeds, comma list (default: 1)")
+    parser.add_argument("--preset", choices=PRESETS, default="standard", help="group of settings")
+    parser.add_argument("--protocol", choices=["seq", "rate", "sign"], help="default: the model's or dataset's")
+    parser.add_argument(
+        "--set", dest="sets", action="append", default=[], metavar="[Model.]KEY=VALUE", help="repeatable"
+    )
+    parser.add_argument("--store", type=Path, default=Path("runs"), help="folder of runs (default: runs/)")
+    parser.add_argument("--data", type=Path, help="folder of prepared data (default: $RECBOLE_LLMGRAPH_DATA or data/)")
+    parser.add_argument("--source", type=Path, help="folder of raw files, looked into before any download")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    parser.add_argument("--dry-run", action="store_true", help="print what would run, train nothing")
+    parser.add_argument("--list-models", action="store_true")
+    parser.add_argument("--list-datasets", action="store_true")
+    parser.add_argument("--describe", metavar="NAME", help="all about a model or dataset")
+
+
+def read_sets(sets: Sequence[str], models: Sequence[ModelCard]) -> dict[str, dict[str, Any]]:
+    """`--set` options by model; a key without a model goes to every named model.
+
+    Raises:
+        UserError: for text without `=`, or an unknown model.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for text in sets:
+        name, equals, raw = text.partition("=")
+        if not equals or not name:
+            raise UserError(f"--set {text}: expected KEY=VALUE or Model.KEY=VALUE")
+        owner, dot, key = name.rpartition(".")
+        targets = [model_card(owner).name] if dot else [card.name for card in models]
+        try:
+            value = yaml.safe_load(raw)
+        except yaml.YAMLError:
+            raise UserError(f"--set {text}: '{raw}' is not a value") from None
+        if isinstance(value, str):
+            value = _number(value)
+        for target in targets:
+            found.setdefault(target, {})[key] = value
+    return found
+
+
+def _number(text: str) -> Any:
+    """`1e-3` is text to yaml 1.1; users mean a number."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def listing(arguments: argparse.Namespace) -> str | None:
+    """Text of `--list-models`, `--list-datasets` or `--describe`; None when none was asked for."""
+    if arguments.list_models:
+        cards = model_cards().values()
+        return "\n".join(f"{card.name:<12} {card.kind:<10} {card.summary}" for card in cards)
+    if arguments.list_datasets:
+        return "\n".join(f"{card.name:<12} {card.title}" for card in dataset_cards())
+    if arguments.describe:
+        return describe(arguments.describe)
+    return None
+
+
+def describe(name: str) -> str:
+    """All about a model or a dataset.
+
+    Raises:
+        UserError: when neither knows the name.
+    """
+    if name in model_cards():
+        return describe_model(model_cards()[name])
+    if any(name in card.names for card in dataset_cards()):
+        card = dataset_card(name)
+        return yaml.safe_dump(card.model_dump(exclude={"sources"}), sort_keys=False, allow_unicode=True).strip()
+    return describe_model(model_card(name))
+
+
+def describe_model(card: ModelCard) -> str:
+    """Card, docstring of the model's module (paper, equations, deviations) and its settings."""
+    kind = card.load()
+    lines = [f"{card.name}: {card.summary}"]
+    if card.paper:
+        lines.append(f"  {card.paper.title} ({card.paper.venue} {card.paper.year}) {card.paper.url}")
+    lines += ["", (__import__(kind.__module__, fromlist=["_"]).__doc__ or "").strip(), "", "Settings (default):"]
+    for key, field in kind.settings.model_fields.items():
+        lines.append(f"  {key:<20} {field.default!r}")
+    for preset in PRESETS:
+        lines.append(f"preset {preset}: {card.presets.get(preset, {})}")
+    return "\n".join(lines)

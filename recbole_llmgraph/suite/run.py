@@ -1,0 +1,225 @@
+"""Run one cell: provide what it stands on, train, judge, store."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from recbole_llmgraph.artifact.tables import save_table
+from recbole_llmgraph.base.files import new_file
+from recbole_llmgraph.base.progress import say
+from recbole_llmgraph.data.prepare import Prepared
+from recbole_llmgraph.host.config import make_config, recbole_values
+from recbole_llmgraph.host.dataset import Split, load_split
+from recbole_llmgraph.host.evaluation import Judge, Judgement
+from recbole_llmgraph.host.models import config_values
+from recbole_llmgraph.store.record import Code, Cost, Parameters, RunRecord
+from recbole_llmgraph.suite.cell import Cell
+from recbole_llmgraph.suite.house import House, dataset_fingerprint
+from recbole_llmgraph.suite.measure import (
+    code_version,
+    environment,
+    parameter_counts,
+    peak_memory_mb,
+    reset_peak_memory,
+)
+from recbole_llmgraph.suite.provide import Provided, provide, with_paths
+from recbole_llmgraph.train.checkpoint import Progress
+from recbole_llmgraph.train.randomness import epoch_seed, seed_everything
+from recbole_llmgraph.train.trainer import Trainer
+
+TABLE_FILE = "table.safetensors"
+
+
+@dataclass
+class Runner:
+    """Runs cells in one house.
+
+    Attributes:
+        house: folders and device.
+        always: train again what is finished already.
+        on_epoch: called after every training epoch (sweeps report there).
+    """
+
+    house: House
+    always: bool = False
+    on_epoch: Callable[[dict[str, Any]], None] | None = None
+
+    def run(self, cell: Cell) -> RunRecord:
+        """Result of a cell, from the store when it is finished there."""
+        ready = self.house.ready(cell.dataset)
+        given = provide(cell, self.house, ready, self.item_table)
+        key = cell.key(dataset_fingerprint(ready, cell.model_class), given.identities)
+        found = self.house.find(cell.dataset.name, cell.model.name, key)
+        if found and not self.always:
+            say(f"{cell.label}: finished already ({key})")
+            return found
+        return self._train(cell, key, ready, given)
+
+    def item_table(self, cell: Cell) -> tuple[str, Path]:
+        """Run key of a stage and the file of its item vectors; trained once, then kept."""
+        ready = self.house.ready(cell.dataset)
+        given = provide(cell, self.house, ready, self.item_table)
+        key = cell.key(dataset_fingerprint(ready, cell.model_class), given.identities)
+        recipe = {"model": cell.model.name, "run": key}
+        folder = self.house.artifacts.find("item_table", recipe)
+        if folder is None:
+            self._train(cell, key, ready, given)
+            folder = self.house.artifacts.find("item_table", recipe)
+        if folder is None:
+            raise RuntimeError(f"{cell.model.name} trained but has no item_table()")
+        return key, folder / TABLE_FILE
+
+    def _train(self, cell: Cell, key: str, ready: Prepared, given: Provided) -> RunRecord:
+        """Train and judge a cell, resuming what an earlier sitting left."""
+        say(f"{cell.label}: training ({key})")
+        started = datetime.now(UTC)
+        clock = time.perf_counter()
+        reset_peak_memory()
+        settings = with_paths(cell, given).settings
+        split = load_split(make_cell_config(cell, settings, ready, self.house.device))
+        model = make_model(cell, split)
+        judge = Judge(split, accelerate=settings.accelerate)
+        work = self.house.runs.unfinished(cell.dataset.name, cell.model.name, key)
+        trainer = Trainer(
+            model,
+            split,
+            settings,
+            folder=work,
+            seed=cell.seed,
+            validate=lambda m: judge(m, "valid").metrics[selection_mask(cell)][settings.valid_metric],
+            on_epoch=self.on_epoch,
+        )
+        progress = trainer.fit()
+        valid, test = judge(model, "valid"), judge(model, "test", "testing")
+        record = _record(cell, key, given, split, model, progress, (valid, test), started, clock)
+        folder = self._store(record, split, test, progress, work)
+        self._keep_table(cell, key, split, model)
+        (work / "checkpoint.pt").unlink(missing_ok=True)
+        say(f"{cell.label}: {_headline(record)}  -> {folder}")
+        return record
+
+    def _store(
+        self, record: RunRecord, split: Split, test: Judgement, progress: Progress, work: Path
+    ) -> Path:
+        log = work / "epochs.csv"
+        with new_file(log) as temporary:
+            pd.DataFrame(progress.history).to_csv(temporary, index=False)
+        tokens = np.array(split.item_tokens())
+        topk = pd.DataFrame(
+            {f"items|{mask}": [" ".join(row) for row in tokens[items]] for mask, items in test.items.items()}
+        )
+        users = split.dataset.field2id_token[split.dataset.uid_field].astype(str)
+        topk.insert(0, "user", users[test.users])
+        return self.house.runs.write(
+            record, test.per_user, topk=topk, folder_files=[log], replace=self.always
+        )
+
+    def _keep_table(self, cell: Cell, key: str, split: Split, model: Any) -> None:
+        """Keep a model's item vectors for later stages, by external item token."""
+        if not hasattr(model, "item_table"):
+            return
+        meta = {
+            "model": cell.model.name,
+            "run": key,
+            "training_fingerprint": split.training_fingerprint,
+        }
+
+        def make(folder: Path) -> None:
+            save_table(folder / TABLE_FILE, split.item_tokens()[1:], model.item_table()[1:].cpu(), meta)
+
+        self.house.artifacts.get("item_table", {"model": cell.model.name, "run": key}, make)
+
+
+def make_cell_config(cell: Cell, settings: Any, ready: Prepared, device: str) -> Any:
+    """RecBole's config of a cell."""
+    of_model = getattr(cell.model_class, "recbole_config", config_values)
+    values = recbole_values(
+        cell.model.family,
+        of_model(settings),
+        folder=ready.folder,
+        protocol=cell.protocol,
+        seed=cell.seed,
+    )
+    return make_config(cell.model_class, cell.dataset.name, values, device=device)
+
+
+def make_model(cell: Cell, split: Split) -> Any:
+    """The model with initial weights that depend on the cell's seed alone."""
+    seed_everything(epoch_seed(cell.seed, "initial weights", 0))
+    return cell.model_class(split.config, split.dataset).to(split.config["device"])
+
+
+def selection_mask(cell: Cell) -> str:
+    """The mask under which validation picks epochs: the dataset's own."""
+    return cell.dataset.mask_default
+
+
+def _record(
+    cell: Cell,
+    key: str,
+    given: Provided,
+    split: Split,
+    model: Any,
+    progress: Progress,
+    judged: tuple[Judgement, Judgement],
+    started: datetime,
+    clock: float,
+) -> RunRecord:
+    """Everything a row needs to be believed."""
+    valid, test = judged
+    settings = {k: v for k, v in cell.settings.model_dump().items() if k not in given.identities}
+    return RunRecord(
+        key=key,
+        model=cell.model.name,
+        variant=variant_name(cell),
+        dataset=cell.dataset.name,
+        protocol=cell.protocol,
+        preset=cell.preset,
+        seed=cell.seed,
+        settings=settings,
+        results_version=cell.model.results_version,
+        split_fingerprint=split.fingerprint,
+        test_users=len(test.users),
+        candidates=split.n_items - 1,
+        single_target=bool(len(test.users) == len(split.test._dataset)),
+        backbone=getattr(model, "backbone_name", None),
+        text_encoder=given.text_encoder,
+        mask=selection_mask(cell),
+        metrics={"valid": valid.metrics, "test": test.metrics},
+        best_epoch=progress.best_epoch or progress.epochs_run,
+        epochs_run=progress.epochs_run,
+        budget={"epochs": cell.settings.epochs, "stopping_step": cell.settings.stopping_step},
+        parameters=Parameters(**parameter_counts(model)),
+        cost=Cost(
+            seconds_per_epoch=progress.train_seconds / max(1, progress.epochs_run),
+            seconds_to_best=progress.seconds_to_best or progress.train_seconds,
+            seconds_total=time.perf_counter() - clock,
+            eval_users_per_second=test.users_per_second,
+            peak_memory_mb=peak_memory_mb(),
+            threads=torch.get_num_threads(),
+        ),
+        environment=environment(),
+        code=Code(**code_version()),
+        notes=[*given.notes, *getattr(model, "notes", [])],
+        stages=given.stages,
+        started=started.isoformat(timespec="seconds"),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def variant_name(cell: Cell) -> str:
+    """The command line's changes to this model, as `tau=0.3 knn_k=5`; empty without any."""
+    changed = cell.overrides.get(cell.model.name, {})
+    return " ".join(f"{key}={value}" for key, value in sorted(changed.items()))
+
+
+def _headline(record: RunRecord) -> str:
+    found = record.metrics["test"][record.mask]
+    return f"test R@20 {found['recall@20']:.4f}  N@20 {found['ndcg@20']:.4f} (mask {record.mask})"
