@@ -17,8 +17,6 @@ from torch import Tensor
 Rows = npt.NDArray[np.int64]
 #: Batches sorted together; more make batches purer, fewer make them more random.
 POOL = 64
-#: Scores that an evaluation batch may hold: 32 MB in fp32.
-SCORES_AT_ONCE = 8_000_000
 #: Transforms of RecBole that give the same rows on a history cut to the longest of its batch.
 CUTTABLE = (None, "mask_itemseq")
 
@@ -59,20 +57,6 @@ def epoch_order(
 
 def _cut(rows: Rows, size: int) -> list[Rows]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
-
-
-def eval_batches(n_rows: int, n_items: int, lengths: npt.ArrayLike | None = None) -> list[Rows]:
-    """Rows of each evaluation batch: as many users as `SCORES_AT_ONCE` scores allow, similar lengths together.
-
-    RecBole's default evaluates one user a batch as soon as there are more than 4,096 items.
-    """
-    rows = np.arange(n_rows) if lengths is None else np.argsort(lengths, kind="stable")
-    return _cut(rows, eval_batch_size(n_items))
-
-
-def eval_batch_size(n_items: int) -> int:
-    """Users whose scores of `n_items` items are held at once."""
-    return max(1, SCORES_AT_ONCE // n_items)
 
 
 def load_batch(loader: Any, index: Sequence[int] | Rows, accelerate: bool = True) -> Any:

@@ -58,7 +58,7 @@ def check_versions(pandas: str = pd.__version__) -> None:
     """
     if int(pandas.split(".")[0]) >= 3:
         raise UserError(
-            f"pandas {pandas}: RecBole reads features wrongly on pandas 3 and newer. Type: pip install 'pandas<3'"
+            f"pandas {pandas}: RecBole reads features wrongly from pandas 3 on. Type: pip install 'pandas<3'"
         )
 
 

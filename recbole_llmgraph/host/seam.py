@@ -1,7 +1,8 @@
 """Keep RecBole's hands off what belongs to the process: its arguments and its environment.
 
 `Config(...)` reads `sys.argv` and evaluates what it finds there as Python (configurator.py:165), and it
-overwrites `CUDA_VISIBLE_DEVICES` (configurator.py:476), by default with GPU 0. Build it inside `sealed()`.
+overwrites `CUDA_VISIBLE_DEVICES` (configurator.py:476), by default with GPU 0. Looking a model up by name
+imports `sine.py`, which switches torch's anomaly detection on (sine.py:25). Build it inside `sealed()`.
 """
 
 import os
@@ -29,9 +30,9 @@ def shield_argv() -> Iterator[None]:
 
 @contextmanager
 def keep_environment() -> Iterator[None]:
-    """Restore environment variables, torch's thread count and the warning filters afterwards."""
+    """Restore environment variables, torch's threads and anomaly detection, and the warning filters."""
     before = {name: os.environ.get(name) for name in WRITTEN}
-    threads = torch.get_num_threads()
+    threads, anomaly = torch.get_num_threads(), torch.is_anomaly_enabled()
     try:
         with warnings.catch_warnings():
             yield
@@ -43,6 +44,7 @@ def keep_environment() -> Iterator[None]:
                 os.environ[name] = value
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
+        torch.autograd.set_detect_anomaly(anomaly)
 
 
 @contextmanager

@@ -1,0 +1,91 @@
+"""LightGCN, RecBole's own, propagating through `torch_geometric.EdgeIndex`.
+
+Paper: He et al., "LightGCN: Simplifying and Powering Graph Convolution Network for Recommendation",
+SIGIR 2020.
+
+    E^(l+1) = D^-1/2 A D^-1/2 E^(l),   E = mean_l E^(l),   s(u, i) = <E_u, E_i>
+
+Loss and scores are RecBole's (BPR plus norms of the layer-0 embeddings). Accelerated, the sparse
+product reads rows (CSR) instead of RecBole's COO list, in the backward pass too, as the graph is symmetric.
+"""
+
+from typing import Any, ClassVar
+
+import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from torch import Tensor
+from torch_geometric import EdgeIndex
+
+from recbole_llmgraph.host.models import config_values
+from recbole_llmgraph.host.originals import LightGCN as RecBoleLightGCN
+from recbole_llmgraph.train.settings import TrainSettings
+
+
+class LightGCNSettings(TrainSettings):
+    """Settings of LightGCN."""
+
+    embedding_size: PositiveInt = 64
+    n_layers: NonNegativeInt = 3
+    reg_weight: NonNegativeFloat = 1e-4
+    """Weight of the penalty on layer-0 embeddings."""
+    require_pow: bool = True
+    """Penalise squared norms, as the paper does; False penalises norms, RecBole's default."""
+
+
+#: Values that sweeps try.
+search_space: dict[str, list[Any]] = {
+    "learning_rate": [1e-3, 2e-3, 5e-3],
+    "n_layers": [1, 2, 3, 4],
+    "reg_weight": [1e-5, 1e-4, 1e-3],
+    "embedding_size": [32, 64, 128],
+}
+
+
+class LightGCN(RecBoleLightGCN):
+    """Light graph convolution.
+
+    Shapes: U users and N items, padding included and without edges; width d.
+    """
+
+    settings: ClassVar[type[LightGCNSettings]] = LightGCNSettings
+    batching: ClassVar[str] = "uniform"
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        """Args: RecBole's config and the training part of a dataset."""
+        super().__init__(config, dataset)
+        self.accelerated = config["accelerate"] is not False
+        if self.accelerated:
+            self.adjacency, self.edge_weight = _edge_index(self.norm_adj_matrix)
+
+    @classmethod
+    def recbole_config(cls, settings: LightGCNSettings) -> dict[str, Any]:
+        """Config keys of these settings; negatives are RecBole's uniform ones, one a positive."""
+        return config_values(settings)
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Mean over layers of users `[U, d]` and items `[N, d]`."""
+        if not self.accelerated:
+            plain: tuple[Tensor, Tensor] = super().forward()
+            return plain
+        layer = self.get_ego_embeddings()
+        total = layer
+        for _ in range(self.n_layers):
+            layer = self.adjacency.matmul(layer, input_value=self.edge_weight, transpose=False)
+            total = total + layer
+        users, items = torch.split(total / (self.n_layers + 1), [self.n_users, self.n_items])
+        return users, items
+
+    def train(self, mode: bool = True) -> "LightGCN":
+        """Switch mode and drop the tables RecBole keeps for scoring, which outlive a change of weights."""
+        self.restore_user_e = self.restore_item_e = None
+        super().train(mode)
+        return self
+
+
+def _edge_index(matrix: Tensor) -> tuple[EdgeIndex, Tensor]:
+    """RecBole's symmetric COO matrix as rows with their weights, transpose kept."""
+    matrix = matrix.coalesce()
+    edges = EdgeIndex(
+        matrix.indices().contiguous(), sparse_size=tuple(matrix.shape), sort_order="row", is_undirected=True
+    )
+    return edges.fill_cache_(), matrix.values()
