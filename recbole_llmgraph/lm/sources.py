@@ -4,6 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recbole_llmgraph.base.errors import UserError
+from recbole_llmgraph.base.hashing import hash_data, hash_file
+
+#: Files of a model's folder that decide what it computes.
+DECISIVE = {".json", ".safetensors", ".bin", ".txt", ".model"}
+#: Last folder names that say nothing by themselves.
+NAMELESS = {"hf", "model", "models", "checkpoint"}
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,7 @@ class HubSource:
         Raises:
             UserError: when the hub is out of reach and nothing of the model is cached.
         """
-        return self._file("config.json").parent.name
+        return self.file("config.json").parent.name
 
     def has(self, file: str) -> bool:
         """Whether the repository holds this file."""
@@ -35,7 +41,12 @@ class HubSource:
         except EntryNotFoundError:
             return False
 
-    def _file(self, file: str) -> Path:
+    def file(self, file: str) -> Path:
+        """Fetch one file, or find it in the hub's cache.
+
+        Raises:
+            UserError: when neither works.
+        """
         from huggingface_hub.errors import HfHubHTTPError
 
         try:
@@ -63,18 +74,35 @@ class FolderSource:
     def label(self) -> str:
         """What reports print: the folder's name, never the machine's path."""
         parts = self.folder.resolve().parts
-        return "/".join(parts[-2:]) if parts[-1] in ("hf", "model") else parts[-1]
+        return "/".join(parts[-2:]) if parts[-1] in NAMELESS else parts[-1]
+
+    def has(self, file: str) -> bool:
+        """Whether the folder holds this file."""
+        return self.file(file).is_file()
+
+    def file(self, file: str) -> Path:
+        """The file's path."""
+        return self.folder / file
+
+    def has_weights(self) -> bool:
+        """Whether there are weights, and not only their configuration."""
+        return any(self.folder.glob("*.safetensors")) or any(self.folder.glob("pytorch_model*.bin"))
 
 
-def read_source(address: str) -> HubSource | FolderSource:
+def read_source(address: str, others: str = "") -> HubSource | FolderSource:
     """Read `hub:<id>[@revision]` or `path:<folder>`.
+
+    Args:
+        address: the specification.
+        others: what else the caller accepts, for the error.
 
     Raises:
         UserError: when the address is malformed or the folder holds no `config.json`.
     """
     kind, _, rest = address.partition(":")
     if not rest or kind not in ("hub", "path"):
-        raise UserError(f"'{address}': expected hub:<id>[@revision] or path:<folder>")
+        allowed = ", ".join(filter(None, ["hub:<id>[@revision]", "path:<folder>", others]))
+        raise UserError(f"no model '{address}'. Known forms: {allowed}.")
     if kind == "hub":
         name, _, revision = rest.partition("@")
         return HubSource(name, revision or None)
@@ -84,3 +112,9 @@ def read_source(address: str) -> HubSource | FolderSource:
     if not (folder / "config.json").is_file():
         raise UserError(f"{address}: holds no config.json; name the folder of a transformers model")
     return FolderSource(folder)
+
+
+def folder_hash(folder: Path) -> str:
+    """Hash of a model's folder, its documents left out."""
+    kept = sorted(p for p in folder.rglob("*") if p.suffix in DECISIVE)
+    return hash_data([[p.relative_to(folder).as_posix(), hash_file(p)] for p in kept])

