@@ -41,6 +41,10 @@ class House:
         """Intermediate results, shared by all runs."""
         return ArtifactStore(Path(os.environ.get("RECBOLE_LLMGRAPH_ARTIFACTS") or self.store / "artifacts"))
 
+    def work(self, dataset: str, model: str, key: str) -> Path:
+        """Folder of an unfinished run: its checkpoint and log."""
+        return self.store / "work" / dataset / model / key
+
     def ready(self, card: DatasetCard) -> Prepared:
         """Atomic files of a dataset, prepared now when they are not there yet."""
         found = prepared(card, self.data)

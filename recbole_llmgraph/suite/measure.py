@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,9 @@ def environment() -> dict[str, Any]:
     return found
 
 
+@cache
 def code_version() -> dict[str, Any]:
-    """Package version, commit and whether the checkout has changes of its own."""
+    """Package version, commit and whether the checkout has changes of its own, as the process began."""
     root = Path(__file__).resolve().parents[2]
     commit = _git(root, "rev-parse", "--short=12", "HEAD")
     dirty = bool(_git(root, "status", "--porcelain", "--untracked-files=no", "--", "recbole_llmgraph", "properties"))

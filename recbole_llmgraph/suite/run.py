@@ -1,5 +1,6 @@
 """Run one cell: provide what it stands on, train, judge, store."""
 
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,6 +52,10 @@ class Runner:
     always: bool = False
     on_epoch: Callable[[dict[str, Any]], None] | None = None
 
+    def __post_init__(self) -> None:
+        """Note the code's version now: the checkout may move on while a long cell trains."""
+        code_version()
+
     def run(self, cell: Cell) -> RunRecord:
         """Result of a cell, from the store when it is finished there."""
         ready = self.house.ready(cell.dataset)
@@ -86,7 +91,7 @@ class Runner:
         split = load_split(make_cell_config(cell, settings, ready, self.house.device))
         model = make_model(cell, split)
         judge = Judge(split, accelerate=settings.accelerate)
-        work = self.house.runs.unfinished(cell.dataset.name, cell.model.name, key)
+        work = self.house.work(cell.dataset.name, cell.model.name, key)
         trainer = Trainer(
             model,
             split,
@@ -101,7 +106,7 @@ class Runner:
         record = _record(cell, key, given, split, model, progress, (valid, test), started, clock)
         folder = self._store(record, split, test, progress, work)
         self._keep_table(cell, key, split, model)
-        (work / "checkpoint.pt").unlink(missing_ok=True)
+        shutil.rmtree(work)
         say(f"{cell.label}: {_headline(record)}  -> {folder}")
         return record
 

@@ -81,6 +81,13 @@ class LightGCN(RecBoleLightGCN):
         super().train(mode)
         return self
 
+    @torch.no_grad()
+    def item_table(self) -> Tensor:
+        """Propagated item vectors that later stages read; the padding row is zero. `[N, d]`"""
+        table = self.forward()[1].clone()
+        table[0] = 0
+        return table
+
 
 def _edge_index(matrix: Tensor) -> tuple[EdgeIndex, Tensor]:
     """RecBole's symmetric COO matrix as rows with their weights, transpose kept."""

@@ -9,6 +9,7 @@ last position alone; both are exact, since attention is causal and padding stand
 
 from typing import Any, ClassVar, Literal
 
+import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
@@ -96,3 +97,10 @@ class SASRec(RecBoleSASRec):
             return item_cross_entropy(states, self.item_embedding.weight, interaction[self.POS_ITEM_ID])
         loss: Tensor = super().calculate_loss(interaction)
         return loss
+
+    @torch.no_grad()
+    def item_table(self) -> Tensor:
+        """Item vectors that later stages read (E^S); the padding row is zero. `[N, d]`"""
+        table = self.item_embedding.weight[: self.n_items].clone()
+        table[0] = 0
+        return table
