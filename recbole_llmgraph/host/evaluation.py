@@ -18,11 +18,13 @@ from recbole.evaluator.collector import DataStruct
 from torch import Tensor
 
 from recbole_llmgraph.base.progress import track
-from recbole_llmgraph.host.batches import Rows, eval_batches, load_batch
+from recbole_llmgraph.host.batches import Rows, load_batch
 from recbole_llmgraph.host.dataset import Split
 
 Mask = Literal["none", "train"]
 MASKS: tuple[Mask, ...] = ("none", "train")
+#: Scores held at once, 32 MB; sets how many users an evaluation batch has.
+SCORES_AT_ONCE = 8_000_000
 
 
 @dataclass
@@ -77,12 +79,13 @@ class Judge:
         return Judgement(metrics, per_user, items, users[order], seconds)
 
     def _batches(self, loader: Any) -> list[Rows]:
-        """Rows of each batch: as many as fit, similar lengths together."""
-        lengths = None
+        """Rows of each batch: as many as fit, similar lengths together (RecBole: one user a batch)."""
+        rows = np.arange(loader.sample_size)
         if self.accelerate and loader.is_sequential:
             dataset = loader._dataset
-            lengths = dataset.inter_feat[dataset.item_list_length_field].numpy()
-        return eval_batches(loader.sample_size, self.split.n_items, lengths)
+            rows = np.argsort(dataset.inter_feat[dataset.item_list_length_field].numpy(), kind="stable")
+        size = max(1, SCORES_AT_ONCE // self.split.n_items)
+        return [rows[start : start + size] for start in range(0, len(rows), size)]
 
     def _batch(
         self, model: Any, loader: Any, rows: Rows
