@@ -65,19 +65,26 @@ def load_batch(loader: Any, index: Sequence[int] | Rows, accelerate: bool = True
     Args:
         loader: RecBole's training or evaluation loader.
         index: row numbers. `[B]`
-        accelerate: cut padding columns before and after RecBole's transform; the same random numbers
-            are drawn either way, so the remaining columns are identical.
+        accelerate: for models that declare `batching = "by_length"`, cut padding columns before and after
+            RecBole's transform; the same random numbers are drawn either way, so the remaining columns are
+            identical. Other models (Caser's convolutions span all slots) get every column.
 
     Returns:
         An `Interaction` from a training loader; from an evaluation loader a tuple that starts with one.
     """
     index = np.asarray(index, dtype=np.int64)
-    if not (accelerate and loader.is_sequential and loader.config["transform"] in CUTTABLE):
+    if not (accelerate and _may_cut(loader)):
         return loader.collate_fn(index)
     loaded = _collate_cut(loader, index)
     if isinstance(loaded, tuple):
         return (trim(loaded[0], loader.config), *loaded[1:])
     return trim(loaded, loader.config)
+
+
+def _may_cut(loader: Any) -> bool:
+    """Whether the loader's model reads the same from a history without its padding."""
+    by_length = getattr(loader.config.model_class, "batching", "uniform") == "by_length"
+    return by_length and loader.is_sequential and loader.config["transform"] in CUTTABLE
 
 
 def _collate_cut(loader: Any, index: Rows) -> Any:

@@ -43,7 +43,7 @@ def encode_at(encoder: TransformerEncoder, states: Tensor, mask: Tensor, positio
 
 
 def _attend(attention: Any, queries: Tensor, states: Tensor, mask: Tensor) -> Tensor:
-    """RecBole's `MultiHeadAttention.forward` with queries of their own. `[B, Q, d], [B, L, d] -> [B, Q, d]`"""
+    """RecBole's `MultiHeadAttention.forward`, queries apart. `[B, Q, d], [B, L, d] -> [B, Q, d]`"""
     split = attention.transpose_for_scores
     query = split(attention.query(queries)).permute(0, 2, 1, 3)  # [B, h, Q, d/h]
     key = split(attention.key(states)).permute(0, 2, 3, 1)  # [B, h, d/h, L]

@@ -16,8 +16,8 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor
 from torch_geometric import EdgeIndex
 
+from recbole_llmgraph.host import originals
 from recbole_llmgraph.host.models import config_values
-from recbole_llmgraph.host.originals import LightGCN as RecBoleLightGCN
 from recbole_llmgraph.train.settings import TrainSettings
 
 
@@ -41,7 +41,7 @@ search_space: dict[str, list[Any]] = {
 }
 
 
-class LightGCN(RecBoleLightGCN):
+class LightGCN(originals.LightGCN):
     """Light graph convolution.
 
     Shapes: U users and N items, padding included and without edges; width d.

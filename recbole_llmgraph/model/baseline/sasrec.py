@@ -13,8 +13,8 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
+from recbole_llmgraph.host import originals
 from recbole_llmgraph.host.models import config_values
-from recbole_llmgraph.host.originals import SASRec as RecBoleSASRec
 from recbole_llmgraph.model.baseline.cross_entropy import item_cross_entropy
 from recbole_llmgraph.model.baseline.encoder import encode_at, fuse_gelu
 from recbole_llmgraph.train.settings import SequenceSettings
@@ -60,7 +60,7 @@ search_space: dict[str, list[Any]] = {
 }
 
 
-class SASRec(RecBoleSASRec):
+class SASRec(originals.SASRec):
     """Self-attentive sequential recommendation.
 
     Shapes: B rows, histories of at most L items, N items with padding, width d.
@@ -86,7 +86,7 @@ class SASRec(RecBoleSASRec):
         if not self.accelerated:
             plain: Tensor = super().forward(item_seq, item_seq_len)
             return plain
-        states = self.item_embedding(item_seq) + self.position_embedding.weight[: item_seq.shape[1]]
+        states: Tensor = self.item_embedding(item_seq) + self.position_embedding.weight[: item_seq.shape[1]]
         states = self.dropout(self.LayerNorm(states))
         return encode_at(self.trm_encoder, states, self.get_attention_mask(item_seq), item_seq_len - 1)
 
@@ -101,6 +101,6 @@ class SASRec(RecBoleSASRec):
     @torch.no_grad()
     def item_table(self) -> Tensor:
         """Item vectors that later stages read (E^S); the padding row is zero. `[N, d]`"""
-        table = self.item_embedding.weight[: self.n_items].clone()
+        table: Tensor = self.item_embedding.weight[: self.n_items].clone()
         table[0] = 0
         return table
