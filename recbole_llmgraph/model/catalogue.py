@@ -5,7 +5,6 @@ A card says what a model is, where its class lives and which settings each prese
 
 import importlib
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ from pydantic import Field
 from recbole_llmgraph.base.errors import UserError, unknown
 from recbole_llmgraph.base.files import read_yaml
 from recbole_llmgraph.base.settings import Settings
+from recbole_llmgraph.data.catalogue import properties_folder
 
 Preset = Literal["quick", "standard", "paper"]
 PRESETS: tuple[Preset, ...] = ("quick", "standard", "paper")
@@ -73,8 +73,7 @@ class ModelCard(Settings):
 @cache
 def model_cards() -> dict[str, ModelCard]:
     """All cards by name, sorted."""
-    folder = Path(str(files("recbole_llmgraph.properties"))) / "model"
-    cards = [_read_card(path) for path in sorted(folder.glob("*.yaml"))]
+    cards = [_read_card(path) for path in sorted((properties_folder() / "model").glob("*.yaml"))]
     return {card.name: card for card in cards}
 
 
