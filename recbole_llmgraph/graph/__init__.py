@@ -1,0 +1,1 @@
+"""Graphs of users and items, and the sparse products that spread vectors over them. Knows no RecBole."""

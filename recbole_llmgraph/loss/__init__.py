@@ -1,0 +1,1 @@
+"""Ranking and contrastive losses; the contrastive ones stream their keys. Knows no RecBole."""
