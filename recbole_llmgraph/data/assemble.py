@@ -4,14 +4,12 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from recbole_llmgraph.base.errors import UserError
-from recbole_llmgraph.base.progress import say
 from recbole_llmgraph.data import convert
 from recbole_llmgraph.data.catalogue import DatasetCard, Kind
 from recbole_llmgraph.data.check import check_counts, check_ratings, long_enough
 from recbole_llmgraph.data.convert.common import IdMaps, Item
 from recbole_llmgraph.data.features import Feature
 from recbole_llmgraph.data.interactions import Interactions, core, in_order, number
-from recbole_llmgraph.data.itemside import merge_items
 from recbole_llmgraph.data.locate import Located
 from recbole_llmgraph.data.rows import BadRows
 from recbole_llmgraph.data.sources import SourceFile
@@ -22,7 +20,7 @@ class Assembled:
     """Everything that is written, and what the manifest says of it."""
 
     interactions: Interactions
-    items: dict[str, Item]
+    items: dict[str, Item] = field(default_factory=dict)
     #: Unix seconds, row for row; None where no source knows any.
     times: list[float | None] | None = None
     features: dict[str, Feature] = field(default_factory=dict)
@@ -31,42 +29,54 @@ class Assembled:
     provenance_unknown: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    def use(self, kind: Kind, found: SourceFile) -> None:
+        """Remember that a file was read, with what its card entry warns of."""
+        self.used.append((kind, found))
+        if found.source.caveat and found.source.caveat not in self.notes:
+            self.notes.append(found.source.caveat)
 
-def assemble(card: DatasetCard, located: Located, bad: BadRows) -> Assembled:
-    """Read, exchange ids, order, check.
+
+def read_rows(card: DatasetCard, located: Located, bad: BadRows) -> tuple[Assembled, IdMaps | None]:
+    """Interactions under the dataset's ids, in order and counted, and the maps to those ids.
 
     Raises:
         UserError: for the first fault that is not a skipped bad row.
     """
-    data = Assembled(Interactions([], []), {})
     main = located.of("interactions")[0]
-    data.used.append(("interactions", main))
     rows = convert.INTERACTIONS[main.source.converter](main, bad)
     rows = check_ratings(card, rows, main, bad)
-    if card.core and rows.raw:
-        rows = core(rows, card.core)
-    maps = _id_maps(located, rows, bad, data)
-    if rows.raw and maps is not None:
+    data = Assembled(rows)
+    data.use("interactions", main)
+    first_seen = rows.users
+    if main.source.core:
+        rows = core(rows, main.source.core)
+    maps = _file_maps(located, main, rows, bad, data)
+    if rows.raw:
+        if maps is None:
+            data.notes.append("ids: numbered in S3-Rec's order (users by first line, items by first visit)")
+            maps = IdMaps(*number(rows, first_seen), origin=str(main))
         rows = exchange(rows, maps, main, bad)
-    rows = long_enough(card, in_order(rows), main, bad)
-    check_counts(card, rows.counts(), main, bad, data.notes)
-    data.interactions = rows
-    _add_times(located, maps, bad, data)
-    merge_items(card, located, maps, bad, data)
-    return data
+    data.interactions = long_enough(card, in_order(rows), main, bad)
+    check_counts(card, data.interactions.counts(), main, bad, data.notes)
+    _add_times(located, main, maps, bad, data)
+    return data, maps
 
 
-def _id_maps(located: Located, rows: Interactions, bad: BadRows, data: Assembled) -> IdMaps | None:
-    """The maps of a file, or for raw rows without one S3-Rec's own numbering."""
-    for found in located.of("ids"):
-        if found.source.converter in convert.IDS:
-            data.used.append(("ids", found))
-            return convert.IDS[found.source.converter](found, bad)
-    if not rows.raw:
+def _file_maps(
+    located: Located, main: SourceFile, rows: Interactions, bad: BadRows, data: Assembled
+) -> IdMaps | None:
+    """The maps of the first file that has what is needed, if anything is: raw rows need users too."""
+    others = (found for kind in ("items", "times", "image") for found in located.files.get(kind, []))
+    if not rows.raw and not any(found.source.raw_ids for found in others):
         return None
-    data.notes.append("ids: numbered in S3-Rec's order (users by first line, items by first visit)")
-    users, items = number(rows)
-    return IdMaps(users, items, "the interactions themselves")
+    for found in located.of("ids"):
+        if found == main:
+            continue
+        maps = convert.IDS[found.source.converter](found, bad)
+        if maps.users or not rows.raw:
+            data.use("ids", found)
+            return maps
+    return None
 
 
 def exchange(rows: Interactions, maps: IdMaps, found: SourceFile, bad: BadRows) -> Interactions:
@@ -87,17 +97,22 @@ def exchange(rows: Interactions, maps: IdMaps, found: SourceFile, bad: BadRows) 
     )
 
 
-def _add_times(located: Located, maps: IdMaps | None, bad: BadRows, data: Assembled) -> None:
-    """Real times from the interactions themselves, or from a table that lists the same rows in the same order."""
+def _add_times(located: Located, main: SourceFile, maps: IdMaps | None, bad: BadRows, data: Assembled) -> None:
+    """Real times from the interactions themselves, or from a file that lists the same rows in the same order."""
     rows = data.interactions
     if rows.times is not None:
         data.times = list(rows.times)
         return
     for found in located.of("times"):
         timed = convert.TIMES[found.source.converter](found, bad)
-        timed = exchange(timed, maps, found, bad) if timed.raw and maps is not None else timed
+        if found.source.core:
+            timed = core(timed, found.source.core)
+        if timed.raw:
+            if maps is None or not maps.users:
+                continue
+            timed = exchange(timed, maps, found, bad)
         data.times = match_times(rows, in_order(timed), found)
-        data.used.append(("times", found))
+        data.use("times", found)
         unknown = sum(time is None for time in data.times)
         if unknown:
             data.notes.append(f"unix_time: unknown for {unknown:,} rows")
@@ -114,8 +129,8 @@ def match_times(rows: Interactions, timed: Interactions, found: SourceFile) -> l
     for user, item, time in zip(timed.users, timed.items, timed.times or [], strict=True):
         visits.setdefault(user, []).append((item, time))
     length = Counter(rows.users)
-    times: list[float | None] = []
     place: Counter[str] = Counter()
+    times: list[float | None] = []
     for user, item in zip(rows.users, rows.items, strict=True):
         known = visits.get(user)
         if known is None:
@@ -124,10 +139,8 @@ def match_times(rows: Interactions, timed: Interactions, found: SourceFile) -> l
         if len(known) != length[user] or known[place[user]][0] != item:
             raise UserError(
                 f"{found}: visit {place[user] + 1} of user {user} is not item {item} as in the interactions; "
-                f"take both files from one source, or remove this one"
+                f"take both files from one source, or move this one away"
             )
         times.append(known[place[user]][1])
         place[user] += 1
-    if not visits:
-        say(f"{found}: holds no times")
     return times

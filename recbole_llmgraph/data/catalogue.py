@@ -5,7 +5,7 @@ A card is one yaml file, `properties/dataset/<name>.yaml`; a user's own card is 
 
 import functools
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
@@ -18,9 +18,8 @@ Protocol = Literal["seq", "rate", "sign"]
 #: What a source file can hold; one file may hold several.
 Kind = Literal["interactions", "ids", "items", "attributes", "times", "image"]
 #: How a source file is read; `convert` has one reader for each pair of converter and kind.
-Converter = Literal["s3rec", "mcauley", "movielens", "yelp", "recbole", "letter", "joined", "npy"]
+Converter = Literal["s3rec", "mcauley", "movielens", "yelp", "recbole", "letter", "joined", "agent4rec", "npy"]
 
-KINDS: tuple[Kind, ...] = get_args(Kind)
 #: Columns of `.item` that every road to a dataset must fill alike, in their order.
 ITEM_COLUMNS = ("title", "brand", "categories", "release_year", "attributes")
 
@@ -51,11 +50,19 @@ class Source(Settings):
     archive: str | None = None
     #: The file carries the source's own ids (ASIN, business id); the id maps translate them.
     raw_ids: bool = False
-    #: File of the same folder that names the rows of a feature matrix, one item id a line.
+    #: Drop users and items with fewer interactions until none is left; 0 where the source did it.
+    core: NonNegativeInt = 0
+    #: Keep interactions of `[from, until]` only, as `YYYY-MM-DD HH:MM:SS`.
+    period: tuple[str, str] | None = None
+    #: File of the same folder that names the rows of a feature matrix: an item id a line, or MMRec's id mapping.
     rows: str | None = None
+    #: Other addresses of the same bytes.
+    mirrors: list[str] = []
     #: Text fields whose author is unknown or a language model: they may have seen test interactions.
     provenance_unknown: list[str] = []
     note: str = ""
+    #: Told in the manifest of every dataset that is made from this file.
+    caveat: str = ""
 
 
 class DatasetCard(Settings):
@@ -79,10 +86,6 @@ class DatasetCard(Settings):
     contamination: str
     mask_default: Literal["train", "none"] = "train"
     rating_range: tuple[float, float] | None = None
-    #: Users and items with fewer interactions are dropped until none is left; 0 where the source did it.
-    core: NonNegativeInt = 0
-    #: Reviews outside `[from, until]` are dropped (Yelp JSON only).
-    period: tuple[str, str] | None = None
 
     @field_validator("sources")
     @classmethod

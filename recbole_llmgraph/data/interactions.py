@@ -93,16 +93,18 @@ def core(data: Interactions, least: int) -> Interactions:
         data = data.take(rows)
 
 
-def number(data: Interactions) -> tuple[dict[str, str], dict[str, str]]:
+def number(data: Interactions, first_seen: Sequence[str] | None = None) -> tuple[dict[str, str], dict[str, str]]:
     """Ids from 1 in S3-Rec's order: users by first line of the file, items by first visit along the users.
 
     Within a user, visits are ordered by time, file order breaking ties.
+
+    Args:
+        data: the interactions to number.
+        first_seen: users in the order of the file before anything was dropped; default the order of `data`.
     """
-    user_ids: dict[str, str] = {}
-    for user in data.users:
-        user_ids.setdefault(user, str(len(user_ids) + 1))
+    kept = set(data.users)
+    order = dict.fromkeys(user for user in (data.users if first_seen is None else first_seen) if user in kept)
+    user_ids = {user: str(place) for place, user in enumerate(order, start=1)}
     renamed = in_order(replace(data, users=[user_ids[user] for user in data.users]))
-    item_ids: dict[str, str] = {}
-    for item in renamed.items:
-        item_ids.setdefault(item, str(len(item_ids) + 1))
+    item_ids = {item: str(place) for place, item in enumerate(dict.fromkeys(renamed.items), start=1)}
     return user_ids, item_ids

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.base.progress import say
-from recbole_llmgraph.data.catalogue import KINDS, DatasetCard, Kind, Source
+from recbole_llmgraph.data.catalogue import DatasetCard, Kind, Source
 from recbole_llmgraph.data.download import cache_folder, download
 from recbole_llmgraph.data.sources import (
     SOURCES_VARIABLE,
@@ -15,6 +15,9 @@ from recbole_llmgraph.data.sources import (
     source_folders,
     verify,
 )
+
+#: What a dataset cannot do without when its card offers it; times and images are used where they lie here.
+NEEDED: tuple[Kind, ...] = ("interactions", "ids", "items", "attributes")
 
 
 @dataclass
@@ -50,7 +53,7 @@ def locate(card: DatasetCard, source: Path | None = None) -> Located:
             for kind in entry.holds:
                 files.setdefault(kind, []).append(found)
     wanted: list[Source] = []
-    for kind in KINDS:
+    for kind in NEEDED:
         offers = [entry for entry in card.sources if kind in entry.holds and not entry.optional]
         if kind not in files and offers and offers[0] not in wanted:
             wanted.append(offers[0])

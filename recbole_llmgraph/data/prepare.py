@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,9 +11,10 @@ from recbole_llmgraph.base.files import new_folder
 from recbole_llmgraph.base.hashing import hash_data, hash_file
 from recbole_llmgraph.base.progress import say
 from recbole_llmgraph.data import atomic
-from recbole_llmgraph.data.assemble import Assembled, assemble
+from recbole_llmgraph.data.assemble import Assembled, read_rows
 from recbole_llmgraph.data.catalogue import DatasetCard
 from recbole_llmgraph.data.features import write_feature
+from recbole_llmgraph.data.itemside import add_items
 from recbole_llmgraph.data.locate import Located, locate
 from recbole_llmgraph.data.rows import BadRows, Policy
 
@@ -75,13 +75,16 @@ def prepare(
     ready = None if force else prepared(card, data_dir)
     if ready is not None:
         return ready
+    folder = data_dir / card.name
+    if folder.exists() and not (folder / MANIFEST).is_file():
+        raise UserError(f"{folder}: holds files that prepare did not write; move it away, or choose another --data")
     say(f"preparing {card.name} …")
     bad = BadRows(on_bad_rows)
     located = locate(card, source)
-    data = assemble(card, located, bad)
-    folder = data_dir / card.name
+    data, maps = read_rows(card, located, bad)
+    add_items(card, located, maps, bad, data)
     with new_folder(folder) as temporary:
-        _write(card, data, temporary, bad)
+        _write(card, data, temporary)
         manifest = _manifest(card, located, data, temporary, bad)
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         if folder.exists():
@@ -99,7 +102,7 @@ def _recipe(card: DatasetCard) -> str:
     return hash_data({"format": FORMAT, **kept})
 
 
-def _write(card: DatasetCard, data: Assembled, folder: Path, bad: BadRows) -> None:
+def _write(card: DatasetCard, data: Assembled, folder: Path) -> None:
     atomic.write_inter(folder / f"{card.name}.inter", data.interactions, card.rated)
     atomic.write_item(folder / f"{card.name}.item", data.items)
     atomic.write_text(folder / "item_text.jsonl", data.items)

@@ -1,5 +1,6 @@
 """Bad rows and clean words: what may stand in an atomic file, and what happens to what may not."""
 
+import html
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ RESERVED = frozenset(
 SHOWN = 20
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]+")
 _UNFIT = re.compile(r"[\s\x00-\x1f\x7f-\x9f\"\u2028\u2029\ufeff\ud800-\udfff]")
+_ENTITY = re.compile(r"&(?:#\d+|#[xX][0-9a-fA-F]+|\w+);")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -52,9 +54,25 @@ def one_line(text: str) -> str:
     return _BLANK.sub(" ", _SURROGATE.sub(" ", text)).strip()
 
 
+def clean(text: str) -> str:
+    """`one_line` with HTML entities (`&amp;`, `&#39;`) read as the characters they stand for."""
+    return one_line(_ENTITY.sub(lambda found: html.unescape(found[0]), text))
+
+
 def atomic_text(text: str) -> str:
     """`one_line` without `"`, which pandas takes for the start of a quoted field."""
     return one_line(text).replace('"', "'")
+
+
+def time_fault(text: str) -> str | None:
+    """Why a text is no Unix time; None when it is one."""
+    try:
+        value = float(text)
+    except ValueError:
+        return f"the time {text!r} is no number"
+    if not 0 <= value < float("inf"):
+        return f"the time {text!r} is no number of seconds from 1970 on"
+    return None
 
 
 def token_fault(token: str) -> str | None:

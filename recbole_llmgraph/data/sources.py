@@ -1,7 +1,7 @@
 """Source files: where they are looked for, and how their bytes and lines are read.
 
 Order of look-up: `--source DIR`, each folder of `$RECBOLE_LLMGRAPH_SOURCES`, the download cache.
-A folder holds the files itself or in one sub-folder named like the dataset; each file may be plain or `.gz`.
+A folder holds the files in a sub-folder named like the dataset, or itself; each file may be plain or `.gz`.
 """
 
 import gzip
@@ -87,9 +87,10 @@ class SourceFile:
         """Number (from 1) and text of every line, without its end; lines that do not decode are bad rows."""
         number = 0
         with self.open() as stream:
-            for number, raw in enumerate(stream, start=1):
+            for number, raw in enumerate(track(stream, f"reading {self.path.name}", unit="lines"), start=1):
                 try:
-                    yield number, raw.decode(encoding).rstrip("\r\n")
+                    text = raw.decode(encoding).rstrip("\r\n")
+                    yield number, text.removeprefix("\ufeff") if number == 1 else text
                 except UnicodeDecodeError as error:
                     bad.add(self, number, f"not {encoding.upper()} (byte {error.start + 1} is {raw[error.start]:#04x})")
         if number == 0:
@@ -126,7 +127,7 @@ def shipped_folder() -> Path | None:
 def find(card: DatasetCard, source: Source, folders: list[Path]) -> SourceFile | None:
     """The first file that carries the source's name, in the order of `folders`."""
     for root in folders:
-        for folder in (root, *(root / name for name in card.names)):
+        for folder in (*(root / name for name in card.names), root):
             for name in (source.file, f"{source.file}.gz"):
                 path = folder / name
                 if path.is_dir():

@@ -1,69 +1,71 @@
 """Joined tables with a header row: items with names by S3-Rec id, interactions with real time, ratings."""
 
-from recbole_llmgraph.data.convert.common import Item, ItemSide, read_table
+import csv
+from collections.abc import Container
+
+from recbole_llmgraph.data.convert.common import Columns, IdMaps, Item, ItemSide, read_table
 from recbole_llmgraph.data.interactions import Interactions
-from recbole_llmgraph.data.rows import BadRows, one_line, token_check
+from recbole_llmgraph.data.rows import BadRows, clean
 from recbole_llmgraph.data.sources import SourceFile
 
 _BETWEEN = " | "
 
 
-def read_items(found: SourceFile, bad: BadRows) -> ItemSide:
+def read_items(found: SourceFile, bad: BadRows, wanted: Container[str]) -> ItemSide:
     """Title, brand, categories and key words of a joined item table (keyed by the dataset's own ids)."""
     table = list(read_table(found, bad, ("item_id",)))
     later = {name for _, row in table for name in row.get("brand_and_categories", "").split(_BETWEEN)[1:]}
-    rows: dict[str, Item] = {}
-    lines: dict[str, int] = {}
+    side = ItemSide(str(found), whole=False)
     for number, row in table:
-        token = row["item_id"]
-        if token in rows:
-            bad.add(found, number, f"item {token} stands in the file twice")
-            continue
-        rows[token] = _fields(row, later)
-        lines[token] = number
-    notes = []
+        if side.accepts(row["item_id"], number, bad, wanted):
+            side.rows[row["item_id"]] = _fields(row, later)
     if later:
-        notes.append("brand: the first of `brand_and_categories`, unless that name is a category of another item")
-    return ItemSide(rows, str(found), whole=False, lines=lines, notes=notes)
+        side.notes.append("brand: first of `brand_and_categories`, unless another item has that name as a category")
+    return side
 
 
 def _fields(row: dict[str, str], categories_elsewhere: set[str]) -> Item:
-    fields: Item = {name: one_line(row[name]) for name in ("title", "brand") if row.get(name)}
+    fields: Item = {name: clean(row.get(name, "")) for name in ("title", "brand")}
     categories = row.get("categories", "")
     if both := row.get("brand_and_categories"):
         first, _, rest = both.partition(_BETWEEN)
         if first in categories_elsewhere:
             categories = both
         else:
-            fields["brand"], categories = one_line(first), rest
-    if categories:
-        fields["categories"] = [one_line(name) for name in categories.split(_BETWEEN)]
-    if row.get("idgenrec_words"):
-        fields["keywords"] = one_line(row["idgenrec_words"])
+            fields["brand"], categories = clean(first), rest
+    fields["categories"] = [clean(name) for name in categories.split(_BETWEEN) if name]
+    fields["keywords"] = clean(row.get("idgenrec_words", ""))
     return fields
 
 
-def read_times(found: SourceFile, bad: BadRows) -> Interactions:
-    """Real times of a table whose columns carry RecBole types; the ids are the dataset's own."""
-    from recbole_llmgraph.data.convert import recbole
-
-    return recbole.read_interactions(found, bad)
+def read_ids(found: SourceFile, bad: BadRows) -> IdMaps:
+    """ASIN (or business id) to item id; the table knows no users."""
+    items: dict[str, str] = {}
+    for number, row in read_table(found, bad, ("item_id",)):
+        key = row.get("asin") or row.get("business_id") or ""
+        if not key or key in items:
+            bad.add(found, number, f"item {row['item_id']} has no id of its own in the source")
+        else:
+            items[key] = row["item_id"]
+    return IdMaps({}, items, str(found))
 
 
 def read_ratings(found: SourceFile, bad: BadRows) -> Interactions:
     """A MovieLens table sorted by time (`user_id movie_id rating timestamp_approx …`): the row order is the time."""
-    users: list[str] = []
-    items: list[str] = []
-    ratings: list[str] = []
-    lines: list[int] = []
-    check = token_check()
+    columns = Columns(found, bad)
     for number, row in read_table(found, bad, ("user_id", "movie_id", "rating")):
-        fault = check(row["user_id"]) or check(row["movie_id"])
-        if fault:
-            bad.add(found, number, fault)
-            continue
-        users.append(row["user_id"])
-        items.append(row["movie_id"])
-        ratings.append(row["rating"])
-        lines.append(number)
-    return Interactions(users, items, ratings, None, lines)
+        columns.add(number, row["user_id"], row["movie_id"], row["rating"])
+    return columns.interactions(rated=True, timed=False)
+
+
+def read_summaries(found: SourceFile, bad: BadRows, wanted: Container[str]) -> ItemSide:
+    """Agent4Rec's `movies_augmentation.csv`: a one-line summary of every film, written by a language model."""
+    side = ItemSide(str(found))
+    texts = (text for _, text in found.lines(bad))
+    for row in (reader := csv.DictReader(texts)):
+        token, summary = row.get("movie_id") or "", row.get("summary")
+        if summary is None:
+            bad.add(found, reader.line_num, "no summary in this row")
+        elif side.accepts(token, reader.line_num, bad, wanted):
+            side.rows[token] = {"summary": clean(summary)}
+    return side

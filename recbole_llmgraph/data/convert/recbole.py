@@ -6,12 +6,12 @@ Fields may be quoted as `csv` writes them (a title may even hold a newline), as 
 import ast
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from recbole_llmgraph.base.errors import UserError
-from recbole_llmgraph.data.convert.common import Item, ItemSide
+from recbole_llmgraph.data.convert.common import Columns, Item, ItemSide, title_and_year
 from recbole_llmgraph.data.interactions import Interactions
-from recbole_llmgraph.data.rows import BadRows, one_line, token_check
+from recbole_llmgraph.data.rows import BadRows, clean
 from recbole_llmgraph.data.sources import SourceFile
 
 TYPES = ("token", "token_seq", "float", "float_seq")
@@ -28,96 +28,70 @@ _LIST = re.compile(r"^\s*\[?\s*['\"]")
 
 def read_interactions(found: SourceFile, bad: BadRows) -> Interactions:
     """`user_id`, `item_id`, and `rating` and `timestamp` where there are any."""
-    users: list[str] = []
-    items: list[str] = []
-    ratings: list[str] = []
-    times: list[float] = []
-    lines: list[int] = []
-    check = token_check()
+    columns = Columns(found, bad)
     timed = rated = False
     for number, row in _rows(found, bad, ("user_id", "item_id")):
         timed, rated = "timestamp" in row, "rating" in row
-        fault = check(row["user_id"]) or check(row["item_id"])
-        time = 0.0
-        if timed and not fault:
-            time, fault = read_time(row["timestamp"])
-        if fault:
-            bad.add(found, number, fault)
-            continue
-        users.append(row["user_id"])
-        items.append(row["item_id"])
-        ratings.append(row.get("rating", ""))
-        times.append(time)
-        lines.append(number)
-    return Interactions(users, items, ratings if rated else None, times if timed else None, lines)
+        columns.add(number, row["user_id"], row["item_id"], row.get("rating"), row.get("timestamp"))
+    return columns.interactions(rated=rated, timed=timed)
 
 
-def read_items(found: SourceFile, bad: BadRows) -> ItemSide:
-    """Text fields by item id, as far as the file has them."""
-    rows: dict[str, Item] = {}
+def read_items(found: SourceFile, bad: BadRows, wanted: Container[str]) -> ItemSide:
+    """Text fields of the wanted items, as far as the file has them."""
+    side = ItemSide(str(found))
     for number, row in _rows(found, bad, ("item_id",)):
-        token = row["item_id"]
-        if token in rows:
-            bad.add(found, number, f"item {token} stands in the file twice")
-            continue
-        fields: Item = {}
-        for name, aliases in FIELDS.items():
-            value = next((row[alias] for alias in aliases if alias in row), "")
-            if name == "categories":
-                fields[name] = category_list(value)
-            elif value:
-                fields[name] = one_line(value)
-        rows[token] = fields
-    return ItemSide(rows, str(found), raw=found.source.raw_ids)
+        if side.accepts(row["item_id"], number, bad, wanted):
+            side.rows[row["item_id"]] = _fields(row)
+    return side
 
 
-def read_time(text: str) -> tuple[float, str | None]:
-    """Unix seconds, and what is wrong with them."""
-    try:
-        value = float(text)
-    except ValueError:
-        return 0.0, f"the time {text!r} is no number"
-    if not 0 <= value < float("inf"):
-        return 0.0, f"the time {text!r} is not a number of seconds from 1970 on"
-    return value, None
+def _fields(row: dict[str, str]) -> Item:
+    fields: Item = {}
+    for name, aliases in FIELDS.items():
+        value = next((row[alias] for alias in aliases if alias in row), "")
+        if name == "categories":
+            fields[name] = category_list(value)
+        else:
+            fields[name] = clean(value)
+    if "movie_title" in row:
+        fields["title"], fields["release_year"] = title_and_year(row["movie_title"], row.get("release_year", ""))
+    return fields
 
 
 def category_list(value: str) -> list[str]:
     """Categories from `'a', 'b'` (a Python list without its brackets) or from words set apart by blanks."""
-    if _LIST.match(value):
-        try:
-            names = ast.literal_eval(f"[{value.strip().removeprefix('[').removesuffix(']')}]")
-        except (ValueError, SyntaxError):
-            names = value.split(", ")
-        return [clean for name in names if (clean := one_line(str(name)))]
-    return value.split()
+    if not _LIST.match(value):
+        return value.split()
+    try:
+        names = ast.literal_eval(f"[{value.strip().removeprefix('[').removesuffix(']')}]")
+    except (ValueError, SyntaxError):
+        names = value.split(", ")
+    return list(dict.fromkeys(name for name in (clean(str(each)) for each in names) if name))
 
 
 def _rows(found: SourceFile, bad: BadRows, needed: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows as dictionaries by field name, with the line at which each begins."""
-    position = [0]
+    last = 0
 
     def texts() -> Iterator[str]:
-        for number, text in found.lines(bad):
-            position[0] = number
+        nonlocal last
+        for last, text in found.lines(bad):  # noqa: B020 - the reader below needs the line it stands at
             yield text + "\n"
 
     reader = csv.reader(texts(), delimiter="\t")
-    header = [name.strip() for name in next(reader, [])]
-    names = _field_names(found, header, needed)
-    start = position[0] + 1
+    names = _field_names(found, next(reader, []), needed)
     while True:
+        start = last + 1
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
             raise UserError(f"{found}:{start}: a quoted field does not end ({error}); close the quote") from None
-        line, start = start, position[0] + 1
-        if len(cells) != len(names):
-            bad.add(found, line, f"{len(cells)} columns where the header has {len(names)}")
-            continue
-        yield line, dict(zip(names, cells, strict=True))
+        if len(cells) == len(names):
+            yield start, dict(zip(names, cells, strict=True))
+        else:
+            bad.add(found, start, f"{len(cells)} columns where the header has {len(names)}")
 
 
 def _field_names(found: SourceFile, header: list[str], needed: tuple[str, ...]) -> list[str]:

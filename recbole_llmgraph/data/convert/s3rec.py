@@ -19,15 +19,7 @@ def read_sequences(found: SourceFile, bad: BadRows) -> Interactions:
     check = token_check()
     for number, text in found.lines(bad):
         user, *visits = text.split(" ")
-        fault = check(user)
-        if not text.strip():
-            fault = "an empty line where a user's sequence should be"
-        elif "\t" in text:
-            fault = "a tab where a single blank should be (user item item …)"
-        elif user in first_line:
-            fault = f"user {user} stands in line {first_line[user]} already"
-        elif not visits:
-            fault = f"user {user} has no items"
+        fault = _line_fault(text, user, visits, first_line) or check(user)
         fault = fault or next(filter(None, map(check, visits)), None)
         if fault:
             bad.add(found, number, fault)
@@ -39,15 +31,24 @@ def read_sequences(found: SourceFile, bad: BadRows) -> Interactions:
     return Interactions(users, items, lines=lines)
 
 
+def _line_fault(text: str, user: str, visits: list[str], first_line: dict[str, int]) -> str | None:
+    if not text.strip():
+        return "an empty line where a user's sequence should be"
+    if "\t" in text:
+        return "a tab where single blanks should be (user item item …)"
+    if user in first_line:
+        return f"user {user} stands in line {first_line[user]} already"
+    return None if visits else f"user {user} has no items"
+
+
 def read_attributes(found: SourceFile, bad: BadRows) -> dict[str, list[str]]:
     """Attribute ids of every item, in the file's order, each once."""
-    data = read_json(found)
     attributes: dict[str, list[str]] = {}
-    for place, (item, ids) in enumerate(data.items(), start=1):
-        if not isinstance(ids, list) or not all(isinstance(one, int) for one in ids):
+    for place, (item, ids) in enumerate(read_json(found).items(), start=1):
+        if isinstance(ids, list) and all(isinstance(one, int) for one in ids):
+            attributes[item] = list(dict.fromkeys(map(str, ids)))
+        else:
             bad.add(found, 1, f"entry {place} (item {item}) is no list of whole numbers")
-            continue
-        attributes[item] = list(dict.fromkeys(map(str, ids)))
     return attributes
 
 
@@ -58,8 +59,9 @@ def read_ids(found: SourceFile, bad: BadRows) -> IdMaps:
     for name in ("user2id", "item2id"):
         pairs = data.get(name)
         if not isinstance(pairs, dict) or not pairs:
-            raise UserError(f"{found}: holds no '{name}'; fetch the datamaps.json that belongs to the sequences")
-        if len(set(pairs.values())) < len(pairs):
-            raise UserError(f"{found}: '{name}' gives one id to two names; fetch it again")
-        maps.append({str(key): str(value) for key, value in pairs.items()})
+            raise UserError(f"{found}:1: holds no '{name}'; fetch the datamaps.json that belongs to the sequences")
+        ids = {str(key): str(value) for key, value in pairs.items()}
+        if len(set(ids.values())) < len(ids):
+            raise UserError(f"{found}:1: '{name}' gives one id to two names; fetch it again")
+        maps.append(ids)
     return IdMaps(users=maps[0], items=maps[1], origin=str(found))
