@@ -8,9 +8,9 @@ from pathlib import Path
 
 EXAMPLES = """\
 examples:
-  python benchmarks/prepare.py --dataset ml-100k                      ships with RecBole, no download
+  python benchmarks/prepare.py --dataset ml-100k                   ships with RecBole, no download
   python benchmarks/prepare.py --dataset beauty,sports --source ~/recsys-data
-  python benchmarks/prepare.py --dataset beauty                       from $RECBOLE_LLMGRAPH_SOURCES or the internet
+  python benchmarks/prepare.py --dataset beauty                    from $RECBOLE_LLMGRAPH_SOURCES, or downloaded
   python benchmarks/prepare.py --list-datasets
 """
 
@@ -20,8 +20,12 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--dataset", default="", metavar="NAMES", help="comma list of names, or paths of cards (.yaml)")
-    made.add_argument("--source", type=Path, metavar="DIR", help="folder with the source files, looked at first")
+    made.add_argument(
+        "--dataset", default="", metavar="NAMES", help="comma list of names, or paths of cards (.yaml)"
+    )
+    made.add_argument(
+        "--source", type=Path, metavar="DIR", help="folder with the source files, looked at first"
+    )
     made.add_argument(
         "--data",
         type=Path,
@@ -31,7 +35,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--on-bad-rows", choices=("error", "skip"), default="error", help="default: error")
     made.add_argument("--force", action="store_true", help="make it anew even when it is ready")
-    made.add_argument("--list-datasets", action="store_true", help="show every dataset and whether it is ready")
+    made.add_argument(
+        "--list-datasets", action="store_true", help="show every dataset and whether it is ready"
+    )
     return made
 
 
@@ -44,7 +50,9 @@ def main(argv: list[str] | None = None) -> int:
         if options.list_datasets:
             _list(options.data)
         elif not options.dataset:
-            raise UserError("no dataset given. Type --dataset NAME[,NAME…]; --list-datasets shows what there is")
+            raise UserError(
+                "no dataset given. Type --dataset NAME[,NAME…]; --list-datasets shows what there is"
+            )
         else:
             _prepare(options)
     except UserError as error:
@@ -75,7 +83,8 @@ def _list(data: Path) -> None:
         counts = card.counts
         ready = "ready" if prepared(card, data) else "not prepared"
         print(
-            f"{card.name:<8} {counts.users:>7,} users {counts.items:>7,} items {counts.interactions:>9,} interactions"
+            f"{card.name:<8} {counts.users:>7,} users {counts.items:>7,} items "
+            f"{counts.interactions:>9,} interactions"
             f"  {','.join(card.protocols):<13} {ready:<12}  {card.title}"
         )
 

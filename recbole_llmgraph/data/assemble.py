@@ -1,4 +1,4 @@
-"""From located files to one dataset in memory: ids exchanged, rows in order, counts compared with the card."""
+"""From located files to one dataset in memory: ids exchanged, rows in order, counts compared."""
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -83,7 +83,9 @@ def exchange(rows: Interactions, maps: IdMaps, found: SourceFile, bad: BadRows) 
     """The rows under the dataset's ids; a row whose id the maps lack is a bad row."""
     kept = []
     for row, (user, item) in enumerate(zip(rows.users, rows.items, strict=True)):
-        missing = f"user {user}" if user not in maps.users else f"item {item}" if item not in maps.items else ""
+        missing = (
+            f"user {user}" if user not in maps.users else f"item {item}" if item not in maps.items else ""
+        )
         if missing:
             bad.add(found, rows.lines[row], f"{maps.origin} has no id for {missing}")
         else:
@@ -97,8 +99,10 @@ def exchange(rows: Interactions, maps: IdMaps, found: SourceFile, bad: BadRows) 
     )
 
 
-def _add_times(located: Located, main: SourceFile, maps: IdMaps | None, bad: BadRows, data: Assembled) -> None:
-    """Real times from the interactions themselves, or from a file that lists the same rows in the same order."""
+def _add_times(
+    located: Located, main: SourceFile, maps: IdMaps | None, bad: BadRows, data: Assembled
+) -> None:
+    """Real times from the interactions themselves, or from a file that lists the same rows in that order."""
     rows = data.interactions
     if rows.times is not None:
         data.times = list(rows.times)

@@ -43,7 +43,9 @@ def write_item(path: Path, items: Mapping[str, Item]) -> None:
     """`item_id` and every filled column, one row an item, by id."""
     columns = item_columns(items)
     header = ["item_id:token", *(f"{name}:{_TYPES.get(name, 'token_seq')}" for name in columns)]
-    rows = ([token, *(_cell(items[token].get(name, ""), name) for name in columns)] for token in _tokens(items))
+    rows = (
+        [token, *(_cell(items[token].get(name, ""), name) for name in columns)] for token in _tokens(items)
+    )
     _write(path, header, rows)
 
 

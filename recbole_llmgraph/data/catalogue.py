@@ -18,7 +18,9 @@ Protocol = Literal["seq", "rate", "sign"]
 #: What a source file can hold; one file may hold several.
 Kind = Literal["interactions", "ids", "items", "attributes", "times", "image"]
 #: How a source file is read; `convert` has one reader for each pair of converter and kind.
-Converter = Literal["s3rec", "mcauley", "movielens", "yelp", "recbole", "letter", "joined", "agent4rec", "npy"]
+Converter = Literal[
+    "s3rec", "mcauley", "movielens", "yelp", "recbole", "letter", "joined", "agent4rec", "npy"
+]
 
 #: Columns of `.item` that every road to a dataset must fill alike, in their order.
 ITEM_COLUMNS = ("title", "brand", "categories", "release_year", "attributes")
@@ -54,7 +56,7 @@ class Source(Settings):
     core: NonNegativeInt = 0
     #: Keep interactions of `[from, until]` only, as `YYYY-MM-DD HH:MM:SS`.
     period: tuple[str, str] | None = None
-    #: File of the same folder that names the rows of a feature matrix: an item id a line, or MMRec's id mapping.
+    #: File beside a feature matrix that names its rows: an item id a line, or MMRec's id mapping.
     rows: str | None = None
     #: Other addresses of the same bytes.
     mirrors: list[str] = []

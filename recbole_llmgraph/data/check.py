@@ -52,11 +52,15 @@ def long_enough(card: DatasetCard, rows: Interactions, found: SourceFile, bad: B
         return rows
     line = dict(zip(rows.users, rows.lines, strict=True))
     for user in sorted(short, key=lambda user: (line[user], user)):
-        bad.add(found, line[user], f"user {user} has {of_user[user]} interactions, leave-one-out needs {SHORTEST}")
+        bad.add(
+            found, line[user], f"user {user} has {of_user[user]} interactions, leave-one-out needs {SHORTEST}"
+        )
     return rows.take([row for row, user in enumerate(rows.users) if user not in short])
 
 
-def check_counts(card: DatasetCard, counts: Counts, found: SourceFile, bad: BadRows, notes: list[str]) -> None:
+def check_counts(
+    card: DatasetCard, counts: Counts, found: SourceFile, bad: BadRows, notes: list[str]
+) -> None:
     """The counts are the card's; after skipped rows a difference is a note.
 
     Raises:
@@ -79,4 +83,8 @@ def check_counts(card: DatasetCard, counts: Counts, found: SourceFile, bad: BadR
 
 def _advice(card: DatasetCard, found: SourceFile) -> str:
     url = found.source.url
-    return f"fetch {url}" if url else "fetch the version the card names, or write a card of your own (--dataset my.yaml)"
+    return (
+        f"fetch {url}"
+        if url
+        else "fetch the version the card names, or write a card of your own (--dataset my.yaml)"
+    )

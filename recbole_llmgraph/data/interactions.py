@@ -93,7 +93,9 @@ def core(data: Interactions, least: int) -> Interactions:
         data = data.take(rows)
 
 
-def number(data: Interactions, first_seen: Sequence[str] | None = None) -> tuple[dict[str, str], dict[str, str]]:
+def number(
+    data: Interactions, first_seen: Sequence[str] | None = None
+) -> tuple[dict[str, str], dict[str, str]]:
     """Ids from 1 in S3-Rec's order: users by first line of the file, items by first visit along the users.
 
     Within a user, visits are ordered by time, file order breaking ties.

@@ -15,7 +15,9 @@ from recbole_llmgraph.data.rows import BadRows, one_line
 from recbole_llmgraph.data.sources import SourceFile
 
 
-def add_items(card: DatasetCard, located: Located, maps: IdMaps | None, bad: BadRows, data: Assembled) -> None:
+def add_items(
+    card: DatasetCard, located: Located, maps: IdMaps | None, bad: BadRows, data: Assembled
+) -> None:
     """Fill `data.items` and `data.features`: every field comes whole from the first file that has it."""
     data.items = {item: {} for item in dict.fromkeys(data.interactions.items)}
     for found in located.of("items"):
@@ -31,7 +33,9 @@ def _names(found: SourceFile, maps: IdMaps | None, data: Assembled) -> Mapping[s
     if not found.source.raw_ids:
         return {item: item for item in data.items}
     if maps is None:
-        raise UserError(f"{found}: is keyed by the shop's ids and no file maps them; add datamaps.json or the reviews")
+        raise UserError(
+            f"{found}: is keyed by the shop's ids and no file maps them; add datamaps.json or the reviews"
+        )
     return {key: item for key, item in maps.items.items() if item in data.items}
 
 
@@ -39,7 +43,9 @@ def _add_fields(found: SourceFile, maps: IdMaps | None, bad: BadRows, data: Asse
     names = _names(found, maps, data)
     side = convert.ITEMS[found.source.converter](found, bad, names)
     if side.left_out:
-        data.notes.append(f"{found.source.file}: {side.left_out:,} listed items have no interaction and are left out")
+        data.notes.append(
+            f"{found.source.file}: {side.left_out:,} listed items have no interaction and are left out"
+        )
     owned = {name for item in data.items.values() for name in item}
     fields = {name for item in side.rows.values() for name, value in item.items() if value} - owned
     if not fields:
@@ -84,7 +90,9 @@ def _add_image(located: Located, maps: IdMaps | None, bad: BadRows, data: Assemb
         tokens = [names[key] for key in feature.tokens]
         order = sorted(range(len(tokens)), key=lambda row: natural(tokens[row]))
         if not order:
-            raise UserError(f"{found}: has no row for any item of this dataset; take the file of this category")
+            raise UserError(
+                f"{found}: has no row for any item of this dataset; take the file of this category"
+            )
         data.features["image"] = replace(
             feature, tokens=[tokens[row] for row in order], rows=feature.rows[order]
         )
@@ -103,7 +111,11 @@ def _describe(card: DatasetCard, data: Assembled) -> None:
         data.notes.append(f"text: none of {', '.join(card.text)} in the sources; {read}")
     if data.provenance_unknown:
         names = ", ".join(data.provenance_unknown)
-        data.notes.append(f"provenance unknown: {names} may have been written with test interactions in sight")
+        data.notes.append(
+            f"provenance unknown: {names} may have been written with test interactions in sight"
+        )
     for name in card.features:
         if name not in data.features:
-            data.notes.append(f"features: no {name} features in the sources; models that fuse them use text alone")
+            data.notes.append(
+                f"features: no {name} features in the sources; models that fuse them use text alone"
+            )

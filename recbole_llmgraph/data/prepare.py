@@ -46,7 +46,9 @@ def prepared(card: DatasetCard, data_dir: Path) -> Prepared | None:
     folder = data_dir / card.name
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        whole = all((folder / name).stat().st_size == entry["bytes"] for name, entry in manifest["outputs"].items())
+        whole = all(
+            (folder / name).stat().st_size == entry["bytes"] for name, entry in manifest["outputs"].items()
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return Prepared(card, folder, manifest) if whole and manifest.get("recipe") == _recipe(card) else None
@@ -77,7 +79,9 @@ def prepare(
         return ready
     folder = data_dir / card.name
     if folder.exists() and not (folder / MANIFEST).is_file():
-        raise UserError(f"{folder}: holds files that prepare did not write; move it away, or choose another --data")
+        raise UserError(
+            f"{folder}: holds files that prepare did not write; move it away, or choose another --data"
+        )
     say(f"preparing {card.name} …")
     bad = BadRows(on_bad_rows)
     located = locate(card, source)
@@ -86,19 +90,26 @@ def prepare(
     with new_folder(folder) as temporary:
         _write(card, data, temporary)
         manifest = _manifest(card, located, data, temporary, bad)
-        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (temporary / MANIFEST).write_text(
+            json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
         if folder.exists():
             shutil.rmtree(folder)
     made = prepared(card, data_dir)
     if made is None:
         raise UserError(f"{folder}: is not what was just written; prepare {card.name} again with --force")
     counts = manifest["counts"]
-    say(f"{card.name}: {counts['users']:,} users, {counts['items']:,} items, {counts['interactions']:,} interactions")
+    say(
+        f"{card.name}: {counts['users']:,} users, {counts['items']:,} items, "
+        f"{counts['interactions']:,} interactions"
+    )
     return made
 
 
 def _recipe(card: DatasetCard) -> str:
-    kept = card.model_dump(exclude={"title", "aliases", "licence", "citation", "contamination", "mask_default"})
+    kept = card.model_dump(
+        exclude={"title", "aliases", "licence", "citation", "contamination", "mask_default"}
+    )
     return hash_data({"format": FORMAT, **kept})
 
 

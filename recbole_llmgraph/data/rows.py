@@ -43,7 +43,9 @@ class BadRows:
             UserError: when the policy is `error`.
         """
         if self.policy == "error":
-            raise UserError(f"{where}:{line}: {reason}. Mend this line, or leave bad rows out: --on-bad-rows skip")
+            raise UserError(
+                f"{where}:{line}: {reason}. Mend this line, or leave bad rows out: --on-bad-rows skip"
+            )
         self.count += 1
         if len(self.first) < SHOWN:
             self.first.append({"file": Path(str(where)).name, "line": line, "reason": reason})

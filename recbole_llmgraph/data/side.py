@@ -13,7 +13,7 @@ from recbole_llmgraph.data.prepare import Prepared
 
 
 def default_fields(prepared: Prepared) -> list[str]:
-    """The text fields a model reads unless told otherwise: the card's, or its fallback where none of them is filled."""
+    """Text fields a model reads unless told otherwise: the card's, or its fallback where they are empty."""
     filled = prepared.manifest["text_fields"]
     return [name for name in prepared.card.text if name in filled] or [
         name for name in prepared.card.text_fallback if name in filled
@@ -21,14 +21,15 @@ def default_fields(prepared: Prepared) -> list[str]:
 
 
 def item_texts(prepared: Prepared, fields: Sequence[str] | None = None) -> dict[str, str]:
-    """Text of every item: its fields in the given order, one blank between them, names of a list set apart by commas.
+    """Text of every item: its fields in the given order, one blank between them.
 
     Args:
         prepared: the dataset.
         fields: which fields; default `default_fields`.
 
     Returns:
-        item token -> text, in the order of `.item`; empty where an item has none of the fields.
+        item token -> text, in the order of `.item`; names of a list are set apart by commas, and an item
+        without any of the fields has an empty text.
 
     Raises:
         UserError: for a field that no item has.
@@ -47,8 +48,17 @@ def item_texts(prepared: Prepared, fields: Sequence[str] | None = None) -> dict[
     return texts
 
 
+def unknown_provenance(prepared: Prepared, fields: Sequence[str] | None = None) -> list[str]:
+    """Those of the fields a model reads that may have been written with test interactions in sight.
+
+    Rows of a report that use any of them carry `provenance unknown`.
+    """
+    chosen = default_fields(prepared) if fields is None else fields
+    return [name for name in chosen if name in prepared.manifest["provenance_unknown"]]
+
+
 def item_feature(prepared: Prepared, name: str) -> tuple[list[str], npt.NDArray[np.float32]] | None:
-    """Tokens `[N]` and rows `[N, d]` of a feature such as `image`; None when the dataset was prepared without it.
+    """Tokens `[N]` and rows `[N, d]` of a feature such as `image`; None when prepared without it.
 
     Raises:
         UserError: when the card knows no such feature.
@@ -61,7 +71,7 @@ def item_feature(prepared: Prepared, name: str) -> tuple[list[str], npt.NDArray[
 
 
 def feature_file(prepared: Prepared, name: str) -> Path | None:
-    """File of a feature such as `image`; None when the dataset was prepared without it.
+    """File of a feature such as `image`; None when prepared without it.
 
     Raises:
         UserError: when the card knows no such feature.

@@ -79,7 +79,9 @@ class SourceFile:
         """SHA-256 of the uncompressed bytes."""
         digest = hashlib.sha256()
         with self.open() as stream:
-            for block in track(iter(lambda: stream.read(_BLOCK), b""), f"reading {self.path.name}", unit="MiB"):
+            for block in track(
+                iter(lambda: stream.read(_BLOCK), b""), f"reading {self.path.name}", unit="MiB"
+            ):
                 digest.update(block)
         return digest.hexdigest()
 
@@ -92,7 +94,11 @@ class SourceFile:
                     text = raw.decode(encoding).rstrip("\r\n")
                     yield number, text.removeprefix("\ufeff") if number == 1 else text
                 except UnicodeDecodeError as error:
-                    bad.add(self, number, f"not {encoding.upper()} (byte {error.start + 1} is {raw[error.start]:#04x})")
+                    bad.add(
+                        self,
+                        number,
+                        f"not {encoding.upper()} (byte {error.start + 1} is {raw[error.start]:#04x})",
+                    )
         if number == 0:
             raise UserError(f"{self}: is empty; fetch it again")
 
@@ -148,7 +154,9 @@ def _member(source: Source, archive: Path) -> SourceFile:
         raise UserError(f"{archive}: is no whole zip archive ({error}); fetch it again") from None
     for name in names:
         if name.startswith(("/", "\\")) or ".." in PurePosixPath(name.replace("\\", "/")).parts:
-            raise UserError(f"{archive}: holds the name '{name}', which leads out of it; fetch it from {source.url}")
+            raise UserError(
+                f"{archive}: holds the name '{name}', which leads out of it; fetch it from {source.url}"
+            )
     for name in names:
         if name == source.file or name.endswith("/" + source.file):
             return SourceFile(source, archive, name)
@@ -164,6 +172,9 @@ def verify(found: SourceFile) -> str:
     digest = found.sha256()
     wanted = found.source.sha256
     if wanted not in ("unknown", digest):
-        again = f"fetch it again from {found.source.url}" if found.source.url else "fetch it again"
-        raise UserError(f"{found}: SHA-256 is {digest[:16]}…, the card pins {wanted[:16]}…; {again}")
+        origin = f" from {found.source.url}" if found.source.url else ""
+        raise UserError(
+            f"{found}: SHA-256 is {digest[:16]}…, the card pins {wanted[:16]}…; "
+            f"remove it and fetch it again{origin}"
+        )
     return digest

@@ -33,7 +33,9 @@ ITEMS: dict[str, Callable[[SourceFile, BadRows, Container[str]], ItemSide]] = {
     "joined": joined.read_items,
     "agent4rec": joined.read_summaries,
 }
-ATTRIBUTES: dict[str, Callable[[SourceFile, BadRows], dict[str, list[str]]]] = {"s3rec": s3rec.read_attributes}
+ATTRIBUTES: dict[str, Callable[[SourceFile, BadRows], dict[str, list[str]]]] = {
+    "s3rec": s3rec.read_attributes
+}
 TIMES: dict[str, Callable[[SourceFile, BadRows], Interactions]] = {
     "joined": recbole.read_interactions,
     "mcauley": mcauley.read_interactions,

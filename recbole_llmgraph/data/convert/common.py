@@ -1,4 +1,4 @@
-"""What several converters share: columns in the making, id maps, the item side, JSON, tables with a header."""
+"""What several converters share: columns in the making, id maps, the item side, JSON, tables."""
 
 import json
 import re
@@ -27,7 +27,9 @@ class Columns:
         self._times: list[float] = []
         self._lines: list[int] = []
 
-    def add(self, line: int, user: str, item: str, rating: str | None = None, time: str | None = None) -> None:
+    def add(
+        self, line: int, user: str, item: str, rating: str | None = None, time: str | None = None
+    ) -> None:
         """One row; a fault makes it a bad row. Ratings are compared with the card's range later."""
         fault = self._check(user) or self._check(item) or (None if time is None else time_fault(time))
         if fault:
@@ -101,7 +103,9 @@ def parse_json(text: str | bytes, where: str, line: int | None = None) -> dict[s
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
-        raise UserError(f"{where}:{line or error.lineno}: not valid JSON ({error.msg}); fetch it again") from None
+        raise UserError(
+            f"{where}:{line or error.lineno}: not valid JSON ({error.msg}); fetch it again"
+        ) from None
     except UnicodeDecodeError as error:
         raise UserError(f"{where}:1: not UTF-8 (byte {error.start + 1}); fetch it again") from None
     if not isinstance(data, dict):

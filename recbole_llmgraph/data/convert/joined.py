@@ -20,7 +20,9 @@ def read_items(found: SourceFile, bad: BadRows, wanted: Container[str]) -> ItemS
         if side.accepts(row["item_id"], number, bad, wanted):
             side.rows[row["item_id"]] = _fields(row, later)
     if later:
-        side.notes.append("brand: first of `brand_and_categories`, unless another item has that name as a category")
+        side.notes.append(
+            "brand: first of `brand_and_categories`, unless another item has that name as a category"
+        )
     return side
 
 
@@ -51,7 +53,7 @@ def read_ids(found: SourceFile, bad: BadRows) -> IdMaps:
 
 
 def read_ratings(found: SourceFile, bad: BadRows) -> Interactions:
-    """A MovieLens table sorted by time (`user_id movie_id rating timestamp_approx …`): the row order is the time."""
+    """A MovieLens table (`user_id movie_id rating …`) sorted by time: the row order is the time."""
     columns = Columns(found, bad)
     for number, row in read_table(found, bad, ("user_id", "movie_id", "rating")):
         columns.add(number, row["user_id"], row["movie_id"], row["rating"])
@@ -59,7 +61,7 @@ def read_ratings(found: SourceFile, bad: BadRows) -> Interactions:
 
 
 def read_summaries(found: SourceFile, bad: BadRows, wanted: Container[str]) -> ItemSide:
-    """Agent4Rec's `movies_augmentation.csv`: a one-line summary of every film, written by a language model."""
+    """Agent4Rec's `movies_augmentation.csv`: one line on every film, written by a language model."""
     side = ItemSide(str(found))
     texts = (text for _, text in found.lines(bad))
     for row in (reader := csv.DictReader(texts)):

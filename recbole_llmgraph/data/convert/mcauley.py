@@ -1,7 +1,7 @@
 """McAuley's Amazon files of 2014: reviews (JSON lines), metadata (lines of Python literals), image features.
 
-snap.stanford.edu/data/amazon/productGraph. The `_5` files are the 5-core; their order (by ASIN) is the order in
-which S3-Rec numbered users and items.
+snap.stanford.edu/data/amazon/productGraph. The `_5` files are the 5-core. S3-Rec numbered users
+and items in their order (by ASIN), as the published id maps of Beauty and Sports confirm.
 """
 
 import ast
@@ -32,10 +32,16 @@ def read_interactions(found: SourceFile, bad: BadRows) -> Interactions:
         row = _literal(text)
         missing = [key for key in ("reviewerID", "asin", "unixReviewTime") if row is None or key not in row]
         if row is None or missing:
-            bad.add(found, line, f"no '{missing[0]}' in this review" if row else "this line is no whole review")
+            bad.add(
+                found, line, f"no '{missing[0]}' in this review" if row else "this line is no whole review"
+            )
             continue
         columns.add(
-            line, str(row["reviewerID"]), str(row["asin"]), str(row.get("overall", "")), str(row["unixReviewTime"])
+            line,
+            str(row["reviewerID"]),
+            str(row["asin"]),
+            str(row.get("overall", "")),
+            str(row["unixReviewTime"]),
         )
     return columns.interactions(rated=True, timed=True, raw=True)
 
@@ -85,14 +91,16 @@ def _literal(text: str) -> dict[str, Any] | None:
 
 
 def read_image(found: SourceFile, bad: BadRows, wanted: Container[str]) -> Feature:
-    """Rows of the wanted ASINs from an image feature file: 10 bytes ASIN, 4096 float32 (little-endian) a record."""
+    """Rows of the wanted ASINs; a record is 10 bytes of ASIN and 4096 float32 (little-endian)."""
     size = ASIN_BYTES + 4 * IMAGE_WIDTH
     rows: dict[str, np.ndarray[Any, np.dtype[np.float32]]] = {}
     with found.open() as stream:
         records = iter(lambda: stream.read(size), b"")
         for place, record in enumerate(track(records, f"reading {found.path.name}", unit="items"), start=1):
             if len(record) < size:
-                raise UserError(f"{found}: record {place} is cut short ({len(record)} of {size} bytes); fetch it again")
+                raise UserError(
+                    f"{found}: record {place} is cut short ({len(record)} of {size} bytes); fetch it again"
+                )
             asin = record[:ASIN_BYTES].decode("ascii", "replace").strip()
             if asin not in wanted:
                 continue

@@ -1,4 +1,4 @@
-"""MovieLens folders: `u.data`/`u.item` (100K) and `ratings.dat`/`movies.dat` (1M). Latin-1, as GroupLens wrote them."""
+"""MovieLens folders: `u.data`/`u.item` (100K), `ratings.dat`/`movies.dat` (1M). In Latin-1."""
 
 from collections.abc import Container
 
@@ -9,8 +9,26 @@ from recbole_llmgraph.data.sources import SourceFile
 
 #: Columns 6 to 24 of `u.item` (its `u.genre`).
 GENRES = (
-    ("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama")
-    + ("Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western")
+    "unknown",
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children's",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+) + (
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
 )
 _ENCODING = "latin-1"
 
@@ -39,7 +57,9 @@ def read_items(found: SourceFile, bad: BadRows, wanted: Container[str]) -> ItemS
             bad.add(found, number, f"{len(cells)} columns where {width} should be")
         elif side.accepts(cells[0], number, bad, wanted):
             flags = zip(GENRES, cells[5:], strict=False)
-            genres = [name for name, flag in flags if flag == "1"] if hundred_thousand else cells[2].split("|")
+            genres = (
+                [name for name, flag in flags if flag == "1"] if hundred_thousand else cells[2].split("|")
+            )
             side.rows[cells[0]] = _fields(cells[1], genres)
     return side
 

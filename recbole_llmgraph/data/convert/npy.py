@@ -1,4 +1,4 @@
-"""Feature matrices in `.npy` with a file that names their rows: an item id a line, or MMRec's `i_id_mapping.csv`."""
+"""Feature matrices in `.npy` and a file that names their rows: an item id a line, or MMRec's id mapping."""
 
 from collections.abc import Container
 from pathlib import Path
@@ -45,7 +45,9 @@ def _matrix(found: SourceFile) -> npt.NDArray[np.floating]:
     except (ValueError, EOFError) as error:
         raise UserError(f"{found}: is no whole .npy file ({str(error)[:60]}); fetch it again") from None
     if matrix.ndim != 2 or not np.issubdtype(matrix.dtype, np.floating):
-        raise UserError(f"{found}: expected a matrix of floats [items, width], not {matrix.dtype}{list(matrix.shape)}")
+        raise UserError(
+            f"{found}: expected a matrix of floats [items, width], not {matrix.dtype}{list(matrix.shape)}"
+        )
     return np.asarray(matrix)
 
 
@@ -63,5 +65,7 @@ def _row_ids(found: SourceFile, bad: BadRows) -> list[str]:
     pairs = [text.split("\t") for _, text in lines[1:]]
     for number, pair in enumerate(pairs, start=2):
         if len(pair) != 2 or not pair[value].isdecimal():
-            raise UserError(f"{path}:{number}: expected an item id and its row, set apart by a tab; fetch it again")
+            raise UserError(
+                f"{path}:{number}: expected an item id and its row, set apart by a tab; fetch it again"
+            )
     return [pair[key] for pair in sorted(pairs, key=lambda pair: int(pair[value]))]

@@ -54,7 +54,9 @@ def _fields(row: dict[str, str]) -> Item:
         else:
             fields[name] = clean(value)
     if "movie_title" in row:
-        fields["title"], fields["release_year"] = title_and_year(row["movie_title"], row.get("release_year", ""))
+        fields["title"], fields["release_year"] = title_and_year(
+            row["movie_title"], row.get("release_year", "")
+        )
     return fields
 
 
@@ -75,7 +77,8 @@ def _rows(found: SourceFile, bad: BadRows, needed: tuple[str, ...]) -> Iterator[
 
     def texts() -> Iterator[str]:
         nonlocal last
-        for last, text in found.lines(bad):  # noqa: B020 - the reader below needs the line it stands at
+        for number, text in found.lines(bad):
+            last = number
             yield text + "\n"
 
     reader = csv.reader(texts(), delimiter="\t")
@@ -87,7 +90,9 @@ def _rows(found: SourceFile, bad: BadRows, needed: tuple[str, ...]) -> Iterator[
         except StopIteration:
             return
         except csv.Error as error:
-            raise UserError(f"{found}:{start}: a quoted field does not end ({error}); close the quote") from None
+            raise UserError(
+                f"{found}:{start}: a quoted field does not end ({error}); close the quote"
+            ) from None
         if len(cells) == len(names):
             yield start, dict(zip(names, cells, strict=True))
         else:
@@ -99,11 +104,15 @@ def _field_names(found: SourceFile, header: list[str], needed: tuple[str, ...]) 
     for cell in header:
         name, colon, kind = cell.rpartition(":")
         if not colon:
-            raise UserError(f"{found}:1: no header of RecBole's kind (it reads '{cell}'); expected user_id:token …")
+            raise UserError(
+                f"{found}:1: no header of RecBole's kind (it reads '{cell}'); expected user_id:token …"
+            )
         if kind not in TYPES:
             raise UserError(f"{found}:1: column '{cell}' has an unknown type. Allowed: {', '.join(TYPES)}.")
         names.append(name)
     for name in needed:
         if name not in names:
-            raise UserError(f"{found}:1: the header lacks '{name}:token'; put the line with the column names back")
+            raise UserError(
+                f"{found}:1: the header lacks '{name}:token'; put the line with the column names back"
+            )
     return names

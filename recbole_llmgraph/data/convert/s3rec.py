@@ -59,7 +59,9 @@ def read_ids(found: SourceFile, bad: BadRows) -> IdMaps:
     for name in ("user2id", "item2id"):
         pairs = data.get(name)
         if not isinstance(pairs, dict) or not pairs:
-            raise UserError(f"{found}:1: holds no '{name}'; fetch the datamaps.json that belongs to the sequences")
+            raise UserError(
+                f"{found}:1: holds no '{name}'; fetch the datamaps.json that belongs to the sequences"
+            )
         ids = {str(key): str(value) for key, value in pairs.items()}
         if len(set(ids.values())) < len(ids):
             raise UserError(f"{found}:1: '{name}' gives one id to two names; fetch it again")

@@ -1,4 +1,4 @@
-"""Yelp: the open dataset's JSON lines, and LETTER's `Yelp.item.json` (title and categories by S3-Rec id − 1)."""
+"""Yelp: the open dataset's JSON lines, and LETTER's `Yelp.item.json` (title, categories by S3-Rec id − 1)."""
 
 import json
 from collections.abc import Container, Iterator
@@ -62,7 +62,9 @@ def _seconds(date: str) -> str:
         return date
 
 
-def _objects(found: SourceFile, bad: BadRows, needed: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _objects(
+    found: SourceFile, bad: BadRows, needed: tuple[str, ...]
+) -> Iterator[tuple[int, dict[str, Any]]]:
     for line, text in found.lines(bad):
         try:
             row = json.loads(text)
