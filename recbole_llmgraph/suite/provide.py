@@ -58,7 +58,7 @@ def _meet(
             given.identities[name] = path.parent.name
             given.notes += [f"item text: {note}" for note in ready.manifest.get("notes", []) if "text" in note]
         case ItemFeature(name, feature):
-            path = feature_file(ready, feature)
+            path = feature_file(ready, feature) if feature in ready.card.features else None
             given.paths[name] = str(path) if path else ""
             given.identities[name] = hash_file(path)[:16] if path else ""
             if path is None:
