@@ -26,7 +26,8 @@ def last_states(model: Any, prompts: PromptBatch, cache: "DynamicCache | None" =
     from transformers import DynamicCache
 
     cache = DynamicCache() if cache is None else cache
-    states, mask = prompts.inputs_embeds, prompts.causal_mask
+    states = prompts.inputs_embeds
+    mask = _additive(prompts.causal_mask, states.dtype)
     angles = model.rotary_emb(states, position_ids=prompts.position_ids)
     for layer in model.layers[:-1]:
         states = layer(states, attention_mask=mask, position_embeddings=angles, past_key_values=cache)
@@ -40,6 +41,13 @@ def last_states(model: Any, prompts: PromptBatch, cache: "DynamicCache | None" =
     )
     last: Tensor = model.norm(state)[:, 0]
     return last
+
+
+def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 where looking is allowed, the lowest number elsewhere: what every attention of transformers takes."""
+    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(
+        ~allowed, torch.finfo(dtype).min
+    )
 
 
 def _remember(layer: Any, states: Tensor, angles: tuple[Tensor, Tensor], cache: "DynamicCache") -> None:
