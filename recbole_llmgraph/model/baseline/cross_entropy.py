@@ -1,17 +1,21 @@
-"""Cross entropy over all items without the `[B, N]` matrix of scores.
+"""Losses over all items, or all attributes, without the matrix of scores.
 
 Rows are taken a few at a time, so that their scores stay in the processor's cache, and both gradients are
-made on the way. Loss and gradients are those of `F.cross_entropy(states @ items.T + bias, targets)`.
+made on the way. Values and gradients are those of the plain formulas.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 #: Scores held at once: 4 MB in fp32.
 SCORES_AT_ONCE = 1 << 20
+#: Scores `[rows, N]` and targets of a few rows -> their summed loss and its slope in the scores.
+Tile = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def item_cross_entropy(states: Tensor, items: Tensor, targets: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -26,49 +30,72 @@ def item_cross_entropy(states: Tensor, items: Tensor, targets: Tensor, bias: Ten
     Returns:
         Scalar; zero when there are no rows.
     """
-    loss: Tensor = _ItemCrossEntropy.apply(states, items, targets, bias)
-    return loss
+    total: Tensor = _TiledLoss.apply(states, items, bias, targets, _softmax_tile)
+    return total / max(1, len(states))
 
 
-class _ItemCrossEntropy(torch.autograd.Function):
+def label_cross_entropy(states: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """Sum over rows and labels of the binary cross entropy of `sigmoid(states @ labels.T)`.
+
+    Args:
+        states: what each row predicts with. `[B, d]`
+        labels: vectors of all labels. `[A, d]`
+        targets: labels that hold for each row, each once, -1 for none. `[B, T]`
+
+    Returns:
+        Scalar.
+    """
+    total: Tensor = _TiledLoss.apply(states, labels, None, targets, _sigmoid_tile)
+    return total
+
+
+class _TiledLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, states: Tensor, items: Tensor, targets: Tensor, bias: Tensor | None) -> Tensor:
-        """Loss of all tiles; gradients are kept for the backward pass."""
-        n_rows = len(states)
-        d_states, d_items = torch.zeros_like(states), torch.zeros_like(items)
+    def forward(
+        ctx: Any, states: Tensor, table: Tensor, bias: Tensor | None, targets: Tensor, tile: Tile
+    ) -> Tensor:
+        """Summed loss of all tiles; gradients are kept for the backward pass."""
+        d_states, d_table = torch.zeros_like(states), torch.zeros_like(table)
         d_bias = None if bias is None else torch.zeros_like(bias)
         total = states.new_zeros(())
-        tile = max(1, SCORES_AT_ONCE // len(items))
-        for start in range(0, n_rows, tile):
-            rows = slice(start, start + tile)
-            loss, slope = _tile(states[rows], items, targets[rows], bias, 1.0 / n_rows)
+        size = max(1, SCORES_AT_ONCE // len(table))
+        for start in range(0, len(states), size):
+            rows = slice(start, start + size)
+            scores = states[rows] @ table.T if bias is None else torch.addmm(bias, states[rows], table.T)
+            loss, slope = tile(scores, targets[rows])
             total += loss
-            torch.mm(slope, items, out=d_states[rows])
-            d_items.addmm_(slope.T, states[rows])
+            torch.mm(slope, table, out=d_states[rows])
+            d_table.addmm_(slope.T, states[rows])
             if d_bias is not None:
                 d_bias += slope.sum(dim=0)
-        ctx.save_for_backward(d_states, d_items, d_bias)
+        ctx.save_for_backward(d_states, d_table, d_bias)
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Scale what the forward pass kept."""
-        d_states, d_items, d_bias = ctx.saved_tensors
-        return d_states * gradient, d_items * gradient, None, None if d_bias is None else d_bias * gradient
+        d_states, d_table, d_bias = ctx.saved_tensors
+        d_bias = None if d_bias is None else d_bias * gradient
+        return d_states * gradient, d_table * gradient, d_bias, None, None
 
 
-def _tile(
-    states: Tensor, items: Tensor, targets: Tensor, bias: Tensor | None, weight: float
-) -> tuple[Tensor, Tensor]:
-    """Weighted loss of a few rows and its slope in their scores. `[] , [rows, N]`"""
-    scores = states @ items.T if bias is None else torch.addmm(bias, states, items.T)
-    rows = torch.arange(len(states), device=states.device)
+def _softmax_tile(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    rows = torch.arange(len(scores), device=scores.device)
     right = scores[rows, targets]
     top = scores.amax(dim=1, keepdim=True)
     scores.sub_(top).exp_()
     mass = scores.sum(dim=1, keepdim=True)
-    loss = (mass.log() + top).squeeze(1).sub_(right).sum() * weight
-    slope = scores.mul_(weight / mass)
-    slope[rows, targets] -= weight
-    return loss, slope
+    loss = (mass.log() + top).squeeze(1).sub_(right).sum()
+    scores.div_(mass)
+    scores[rows, targets] -= 1.0
+    return loss, scores
+
+
+def _sigmoid_tile(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    rows, columns = (targets >= 0).nonzero(as_tuple=True)
+    holding = targets[rows, columns]
+    loss = F.softplus(scores).sum() - scores[rows, holding].sum()
+    scores.sigmoid_()
+    scores[rows, holding] -= 1.0
+    return loss, scores
