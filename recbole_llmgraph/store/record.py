@@ -47,7 +47,7 @@ class Cost(Settings):
     """Wall seconds of this run, its earlier stages apart (those have rows of their own)."""
     eval_users_per_second: NonNegativeFloat | None = None
     peak_memory_mb: NonNegativeFloat | None = None
-    """Largest resident size of the process, in 10⁶ bytes."""
+    """Largest resident size of the process, libraries included, in MiB."""
     peak_gpu_memory_mb: NonNegativeFloat | None = None
     threads: NonNegativeInt | None = None
     tokens_in: NonNegativeInt | None = None

@@ -1,0 +1,116 @@
+#!/usr/bin/env python
+"""Leaderboards and paired comparisons from stored runs; prints Markdown and writes it to reports/.
+
+examples:
+  python benchmarks/report.py
+  python benchmarks/report.py --dataset beauty,sports --mask none
+  python benchmarks/report.py --dataset beauty --expect HeLLM,SASRec,LightGCN
+  python benchmarks/report.py --dataset beauty --paired HeLLM,SASRec
+  python benchmarks/report.py --publish
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from recbole_llmgraph.base.errors import UserError
+from recbole_llmgraph.report.boards import choose, listed, read_boards, selected, write_reports
+from recbole_llmgraph.report.leaderboard import Leaderboard
+from recbole_llmgraph.report.pages import page_text, write_pages
+from recbole_llmgraph.store.record import MASKS
+from recbole_llmgraph.store.runs import PUBLISHED, StoredRuns, publish
+
+
+def names(text: str) -> list[str]:
+    """`a,b` → list of names."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def parser() -> argparse.ArgumentParser:
+    """Options of the command."""
+    summary, _, examples = (__doc__ or "").partition("\n\n")
+    made = argparse.ArgumentParser(
+        description=summary, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--store", type=Path, default=Path("runs"), help="folder of runs (default: runs/)")
+    made.add_argument(
+        "--out", type=Path, default=Path("reports"), help="folder of the pages (default: reports/)"
+    )
+    made.add_argument(
+        "--dataset", type=names, default=[], help="datasets, comma list (default: all with runs)"
+    )
+    made.add_argument(
+        "--mask", choices=MASKS, help="print this mask (default: the one that chose the epochs)"
+    )
+    made.add_argument("--preset", type=names, default=[], help="presets, comma list (default: all)")
+    made.add_argument(
+        "--expect", type=names, default=[], help="models that should have a row; missing ones are named"
+    )
+    made.add_argument(
+        "--paired", type=names, default=[], metavar="A,B", help="compare rows over the same users"
+    )
+    made.add_argument("--publish", action="store_true", help=f"first copy standard runs to {PUBLISHED}")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0, or 2 for a mistake that the user can mend."""
+    options = parser().parse_args(arguments)
+    try:
+        _report(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _report(options: argparse.Namespace) -> None:
+    """Read, write the pages, print what was asked for."""
+    roots = [options.store, PUBLISHED]
+    boards, stored = read_boards(roots)
+    datasets = _known(options.dataset, boards)
+    if options.publish:
+        _publish(stored, datasets)
+        boards, stored = read_boards(roots)
+    shown = choose(
+        boards, datasets=datasets, masks=[options.mask] if options.mask else [], presets=options.preset
+    )
+    if not options.mask:
+        shown = selected(shown)
+    if options.paired:
+        written = _paired(shown, options)
+    else:
+        expectation = {"expect": options.expect, "presets": options.preset or ["standard"]}
+        print(listed(shown, datasets, **expectation))
+        every = choose(boards, presets=options.preset)
+        written = write_reports(every, stored, options.out, datasets=datasets, **expectation)
+    print("written: " + ", ".join(str(path) for path in written), file=sys.stderr)
+
+
+def _paired(shown: list[Leaderboard], options: argparse.Namespace) -> list[Path]:
+    """Print and write a paired comparison."""
+    from recbole_llmgraph.report.versus import compare_rows, paired_page  # scipy: half a second
+
+    page = paired_page(compare_rows(shown, options.paired))
+    print(page_text(page))
+    return write_pages([page], options.out)
+
+
+def _known(datasets: Sequence[str], boards: Sequence[Leaderboard]) -> list[str]:
+    """Proper names of datasets; one that has no runs must at least be a known dataset or alias."""
+    from recbole_llmgraph.data.catalogue import dataset_card
+
+    there = {board.dataset for board in boards}
+    return [name if name in there else dataset_card(name).name for name in datasets]
+
+
+def _publish(stored: StoredRuns, datasets: Sequence[str]) -> None:
+    """Copy finished standard runs to where they are committed."""
+    for run in stored.runs:
+        if run.record.preset == "standard" and (not datasets or run.record.dataset in datasets):
+            publish(run.folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""Markdown: hostile text made harmless, tables, and one leaderboard as a section of a page."""
+
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from recbole_llmgraph.report.leaderboard import KEY_LENGTH, METRICS, Leaderboard
+from recbole_llmgraph.report.notes import notes
+from recbole_llmgraph.report.words import mask_words, preset_words, protocol_words
+
+ABSENT = "–"
+
+
+def escape(text: object) -> str:
+    """Text as text: no markup, no HTML, no new cell, no new line."""
+    plain = re.sub(r"\s+", " ", str(text)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|~#!$])", r"\\\1", plain)
+
+
+def code(text: object) -> str:
+    """Text in a code span, where only backticks and cell bars need care."""
+    plain = re.sub(r"\s+", " ", str(text)).replace("`", "'").replace("|", "\\|")
+    return f"`{plain}`"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """Pipe table of ready cells, padded so that it reads in a terminal too; `left` columns left-aligned."""
+    lines = [list(header), *(list(row) for row in rows)]
+    widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(header))]
+    ruler = [f":{'-' * (w - 1)}" if i < left else f"{'-' * (w - 1)}:" for i, w in enumerate(widths)]
+    padded = [
+        [
+            cell.ljust(w) if i < left else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+        ]
+        for line in lines
+    ]
+    padded.insert(1, ruler)
+    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
+
+
+def number(value: float | None, form: Callable[[float], str]) -> str:
+    """A formatted number, or a dash for a missing one."""
+    return ABSENT if value is None or np.isnan(value) else form(float(value))
+
+
+def amount(value: float) -> str:
+    """Three significant digits: `0.42`, `35.1`, `1,240`, `1.53M`."""
+    for size, unit in ((1e9, "B"), (1e6, "M")):
+        if abs(value) >= size:
+            return f"{value / size:.2f}{unit}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def count(value: float) -> str:
+    """A count: whole, or with one decimal where it is a mean over seeds."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+
+
+def marked(values: Sequence[float], texts: Sequence[str]) -> list[str]:
+    """Best text bold, second best underlined; what prints alike to four places is marked alike."""
+    shown = [round(value, 4) for value in values if not np.isnan(value)]
+    places = sorted(set(shown), reverse=True)
+    if len(shown) < 2:
+        return list(texts)
+    marks = {place: mark for place, mark in zip(places, (("**", "**"), ("<u>", "</u>")), strict=False)}
+    return [
+        text if np.isnan(value) else text.join(marks.get(round(value, 4), ("", "")))
+        for value, text in zip(values, texts, strict=True)
+    ]
+
+
+def run_command(board: Leaderboard, model: str) -> str:
+    """Command that fills a missing row."""
+    protocol = f" --protocol={shlex.quote(board.protocol)}" if board.protocol else ""
+    named = f"--model={shlex.quote(model)} --dataset={shlex.quote(board.dataset)}"
+    return re.sub(
+        r"\s+", " ", f"python benchmarks/run.py {named} --preset={shlex.quote(board.preset)}{protocol}"
+    )
+
+
+def leaderboard_section(
+    board: Leaderboard, expect: Sequence[str] = (), page_folder: Path | None = None
+) -> str:
+    """One table with what its reader must know above and below.
+
+    Args:
+        board: the table.
+        expect: models that were asked for; those without a row are listed as `not run`.
+        page_folder: folder the page will lie in; keys link to runs that lie below it.
+    """
+    missing = board.missing(expect)
+    parts = [f"## {_title(board)}", "\n".join(f"* {fact}" for fact in _facts(board))]
+    if len(board.rows) or missing:
+        parts.append(
+            table(_header(board), [*_rows(board, page_folder), *(_not_run(name) for name in missing)])
+        )
+    if found := notes(board):
+        parts.append("\n".join(f"* {_note(text, models)}" for text, models in found))
+    if missing:
+        commands = "\n".join(run_command(board, name) for name in missing)
+        parts.append(f"Not run:\n\n```\n{commands}\n```")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _title(board: Leaderboard) -> str:
+    """`seq, preset standard, mask train`."""
+    parts = [escape(board.protocol) if board.protocol else "", f"preset {escape(board.preset)}"]
+    return ", ".join(part for part in [*parts, f"mask {escape(board.mask)}" if board.mask else ""] if part)
+
+
+def _facts(board: Leaderboard) -> list[str]:
+    """What every row shares."""
+    if not len(board.rows):
+        return ["Nothing was run here yet."] if not board.protocol else []
+    users = f"{board.test_users:,} users tested" if board.test_users is not None else "users tested: unknown"
+    items = (
+        f"all {board.candidates:,} items" if board.candidates is not None else "all items of the catalogue"
+    )
+    facts = [
+        f"Protocol {code(board.protocol)}: {protocol_words(board.protocol)}",
+        f"Mask {code(board.mask)}: {mask_words(board.mask)}",
+        f"Split {code(board.split_fingerprint)}: {users}; candidates of each user: {items}, less the mask",
+        f"Preset {code(board.preset)}: {preset_words(board.preset)}",
+    ]
+    if board.single_target:
+        facts.append("One test item a user: Recall is the hit rate (R@k = HR@k)")
+    if any(len(seeds) > 1 for seeds in board.rows["seeds"]):
+        facts.append("Several seeds: mean ± half the 95 % t-interval over seeds; costs are means")
+    return facts
+
+
+def _header(board: Leaderboard) -> list[str]:
+    """Column titles."""
+    short = {"recall": "R", "ndcg": "N"}
+    titles = []
+    for metric in METRICS:
+        kind, _, k = metric.partition("@")
+        alias = f" = HR@{k}" if kind == "recall" and board.single_target else ""
+        titles.append(f"{short[kind]}@{k}{alias}")
+    cost = ["parameters", "trained", "epochs", "best", "s/epoch", "minutes", "eval users/s", "peak MB"]
+    return ["model", *titles, "seeds", "backbone", *cost, "code", "run"]
+
+
+def _rows(board: Leaderboard, page_folder: Path | None) -> list[list[str]]:
+    """Cells of all rows."""
+    rows = board.rows.to_dict("records")
+    columns = [[_name(row) for row in rows], *(_metric_column(rows, metric) for metric in METRICS)]
+    columns.append([", ".join(str(seed) for seed in row["seeds"]) for row in rows])
+    columns.append([escape(row["backbone"]) if row["backbone"] else ABSENT for row in rows])
+    forms: tuple[tuple[str, Callable[[float], str]], ...] = (
+        ("parameters_total", amount),
+        ("parameters_trained", amount),
+        ("epochs_run", count),
+        ("best_epoch", count),
+        ("seconds_per_epoch", amount),
+        ("seconds_total", lambda seconds: amount(seconds / 60)),
+        ("eval_users_per_second", amount),
+        ("peak_memory_mb", "{:,.0f}".format),
+    )
+    columns += [[number(row[name], form) for row in rows] for name, form in forms]
+    columns.append([escape(row["code"]) for row in rows])
+    columns.append([_keys(row, page_folder) for row in rows])
+    return [list(cells) for cells in zip(*columns, strict=True)]
+
+
+def _metric_column(rows: Sequence[Mapping[Any, Any]], metric: str) -> list[str]:
+    """`0.0813 ± 0.0005`, best bold, second underlined."""
+    values = [row[metric] for row in rows]
+    half = [row[f"{metric} ±"] for row in rows]
+    texts = marked(values, [number(value, "{:.4f}".format) for value in values])
+    return [text if np.isnan(h) else f"{text} ± {h:.4f}" for text, h in zip(texts, half, strict=True)]
+
+
+def _name(row: Mapping[Any, Any]) -> str:
+    """`HeLLM` or `HeLLM (no_u2u)`."""
+    return escape(row["model"]) + (f" ({escape(row['variant'])})" if row["variant"] else "")
+
+
+def _keys(row: Mapping[Any, Any], page_folder: Path | None) -> str:
+    """Short keys, linked where the run lies below the page."""
+    return ", ".join(
+        _link(key, folder, page_folder) for key, folder in zip(row["keys"], row["folders"], strict=True)
+    )
+
+
+def _link(key: str, folder: str, page_folder: Path | None) -> str:
+    """A key, as a link to the run's record where a reader of the page has it."""
+    text = code(key[:KEY_LENGTH])
+    if page_folder is None:
+        return text
+    path = os.path.relpath(Path(folder) / "run.json", page_folder)
+    return text if path.startswith("..") else f"[{text}]({quote(Path(path).as_posix())})"
+
+
+def _not_run(model: str) -> list[str]:
+    """Row of a model that was asked for and never run."""
+    return [escape(model), "not run", *[ABSENT] * (len(METRICS) - 1), *[ABSENT] * 12]
+
+
+def _note(text: str, models: Sequence[str]) -> str:
+    """A note and whom it concerns."""
+    return f"{escape(text)}: {', '.join(escape(model) for model in models)}"

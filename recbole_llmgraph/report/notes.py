@@ -1,0 +1,63 @@
+"""Notes below a table: what a reader must know of single rows before comparing them."""
+
+import json
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Any
+
+from recbole_llmgraph.report.leaderboard import KEY_LENGTH, Leaderboard
+
+
+def notes(board: Leaderboard) -> list[tuple[str, list[str]]]:
+    """Notes with the rows they concern, each said once; in the order: origin, selection, stages, settings."""
+    said: dict[str, list[str]] = {}
+    rows = sorted(board.rows.to_dict("records"), key=lambda row: (row["model"], row["variant"], row["keys"]))
+    for row in rows:
+        for text in _of_row(row, board.mask):
+            names = said.setdefault(text, [])
+            if (name := row_name(row)) not in names:
+                names.append(name)
+    return [*said.items(), *_twins(rows)]
+
+
+def row_name(row: Mapping[Any, Any]) -> str:
+    """`HeLLM` or `HeLLM (no_u2u)`."""
+    return f"{row['model']} ({row['variant']})" if row["variant"] else str(row["model"])
+
+
+def _of_row(row: Mapping[Any, Any], mask: str) -> list[str]:
+    """Notes of one row."""
+    found = []
+    backbone = str(row["backbone"] or "")
+    if backbone.startswith("builtin:"):
+        found.append(
+            f"backbone {backbone} is small and trained from scratch; never compare with published numbers "
+            "of pre-trained models of billions of parameters"
+        )
+    if row["text_encoder"]:
+        found.append(f"text encoder {row['text_encoder']}")
+    found += row["notes"]
+    if row["selection_mask"] != mask:
+        found.append(f"epoch chosen on validation under mask {row['selection_mask']}, not {mask}")
+    if row["stages"]:
+        stages = ", ".join(f"{model} {key[:KEY_LENGTH]}" for model, key in row["stages"])
+        found.append(f"stands on {stages}; their time is not in this row")
+    return found
+
+
+def _twins(rows: list[dict[Any, Any]]) -> list[tuple[str, list[str]]]:
+    """For rows of one name: the settings by which they differ."""
+    found: list[tuple[str, list[str]]] = []
+    for name, group in groupby(rows, key=row_name):
+        twins = list(group)
+        settings = [json.loads(row["settings"]) for row in twins]
+        keys = sorted({key for values in settings for key in values})
+        differ = [key for key in keys if len({json.dumps(values.get(key)) for values in settings}) > 1]
+        if len(twins) > 1:
+            told = [
+                f"{row['keys'][0][:KEY_LENGTH]} has "
+                + (", ".join(f"{key}={json.dumps(values.get(key))}" for key in differ) or "equal settings")
+                for row, values in zip(twins, settings, strict=True)
+            ]
+            found.append((f"rows of {name} differ", told))
+    return found

@@ -1,0 +1,173 @@
+"""Paired comparisons of stored runs: which rows are meant, their users, and the tables."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from recbole_llmgraph.base.errors import UserError
+from recbole_llmgraph.base.progress import say
+from recbole_llmgraph.report.leaderboard import METRICS, Leaderboard
+from recbole_llmgraph.report.markdown import code, escape, table
+from recbole_llmgraph.report.notes import row_name
+from recbole_llmgraph.report.pages import GENERATED, Page
+from recbole_llmgraph.report.paired import RESAMPLES, compare, holm
+from recbole_llmgraph.report.words import mask_words
+from recbole_llmgraph.store.per_user import PerUser
+from recbole_llmgraph.store.runs import PER_USER, folder_name
+
+#: Shortest start of a key that names a row.
+_KEY_START = 6
+EXPLAINED = (
+    "Differences are first minus second, over the same users. Interval: 95 % percentile bootstrap over "
+    "users. p: sign-flip permutation and Wilcoxon signed-rank, both two-sided. Bootstrap and permutation: "
+    f"{RESAMPLES:,} resamples. Holm adjusts each p over all lines of this page. Effect: mean over standard "
+    "deviation of the differences (d_z). With several seeds a user's value is the mean over seeds; whether "
+    "other seeds would tell the same is not tested here."
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two rows of one table, compared."""
+
+    board: Leaderboard
+    names: tuple[str, str]
+    seeds: tuple[int, int]
+    result: pd.DataFrame
+
+
+def compare_rows(
+    boards: Sequence[Leaderboard], names: Sequence[str], resamples: int = RESAMPLES
+) -> list[Pair]:
+    """Compare the first two or more named rows, each with each, in every table that holds both.
+
+    Args:
+        boards: tables to look in.
+        names: `Model`, `Model:variant` or the start of a key.
+        resamples: of the bootstrap and the permutation test.
+
+    Raises:
+        UserError: when a name means several rows, or no table holds two of the names.
+    """
+    if len(set(names)) < 2:
+        raise UserError("--paired needs two different names, such as --paired HeLLM,SASRec")
+    pairs = []
+    for board in boards:
+        for a, b in combinations(dict.fromkeys(names), 2):
+            left, right = find_row(board, a), find_row(board, b)
+            if left is not None and right is not None and left != right:
+                pairs.append(_pair(board, left, right, resamples))
+    if not pairs:
+        there = sorted({row_name(row.to_dict()) for board in boards for _, row in board.rows.iterrows()})
+        raise UserError(
+            f"--paired {','.join(names)}: no table holds two of these (a table has one protocol, split, mask "
+            f"and preset). Rows there are: {', '.join(there) or 'none'}"
+        )
+    return pairs
+
+
+def find_row(board: Leaderboard, name: str) -> int | None:
+    """Place of the row that a name means; None where no row answers.
+
+    Raises:
+        UserError: when several rows answer to it.
+    """
+    rows = board.rows
+    model, _, variant = name.partition(":")
+    by_key = len(name) >= _KEY_START
+    found = [
+        place
+        for place, row in enumerate(rows.to_dict("records"))
+        if (row["model"], row["variant"]) == (model, variant)
+        or (by_key and any(key.startswith(name) for key in row["keys"]))
+    ]
+    if len(found) > 1:
+        keys = ", ".join(rows["keys"].iloc[place][0][:12] for place in found)
+        where = f"{board.dataset}, {board.protocol}, preset {board.preset}"
+        raise UserError(
+            f"--paired {name}: {len(found)} rows in {where}; name one by the start of its key: {keys}"
+        )
+    return found[0] if found else None
+
+
+def users_of(folders: Sequence[str], mask: str) -> pd.DataFrame:
+    """[users, metrics] values under a mask; with several runs (seeds), each user's mean over them."""
+    frames = [PerUser.read(Path(folder) / PER_USER).to_frame() for folder in folders]
+    values = np.mean([frame.to_numpy() for frame in frames], axis=0)
+    frame = pd.DataFrame(values, columns=frames[0].columns)
+    own = [column for column in frame.columns if column.endswith(f"|{mask}")]
+    return frame[own].rename(columns=lambda column: column.partition("|")[0])
+
+
+def _pair(board: Leaderboard, left: int, right: int, resamples: int) -> Pair:
+    """Compare two rows of a table."""
+    a, b = board.rows.iloc[left], board.rows.iloc[right]
+    names = row_name(a.to_dict()), row_name(b.to_dict())
+    say(f"comparing {names[0]} with {names[1]} on {board.dataset}, mask {board.mask}")
+    result = compare(
+        users_of(a["folders"], board.mask), users_of(b["folders"], board.mask), METRICS, resamples
+    )
+    return Pair(board, names, (len(a["seeds"]), len(b["seeds"])), result)
+
+
+def paired_page(pairs: Sequence[Pair]) -> Page:
+    """Comparisons as one page; Holm's adjustment runs over all of its lines."""
+    adjusted = [
+        holm(pd.concat([pair.result[name] for pair in pairs])) for name in ("p_permutation", "p_wilcoxon")
+    ]
+    parts = [GENERATED, "# Paired over users\n", f"{EXPLAINED}\n"]
+    start = 0
+    for pair in pairs:
+        end = start + len(pair.result)
+        parts.append(_section(pair, [column[start:end] for column in adjusted]))
+        start = end
+    datasets = "-".join(dict.fromkeys(folder_name(pair.board.dataset) for pair in pairs))
+    names = "-".join(
+        dict.fromkeys(folder_name(name.replace(" ", "")) for pair in pairs for name in pair.names)
+    )
+    return Page(f"paired-{datasets}-{names}.md", "\n".join(parts))
+
+
+def _section(pair: Pair, adjusted: Sequence[np.ndarray]) -> str:
+    """One comparison."""
+    board, (a, b) = pair.board, (escape(name) for name in pair.names)
+    header = ["metric", a, b, "difference", "95 % interval", "p permutation", "Holm", "p Wilcoxon", "Holm"]
+    header += ["wins", "ties", "losses", "effect"]
+    rows = [
+        _line(row, permutation, wilcoxon)
+        for row, permutation, wilcoxon in zip(pair.result.to_dict("records"), *adjusted, strict=True)
+    ]
+    users = f"{int(pair.result['users'].iloc[0]):,} users; seeds: {pair.seeds[0]} and {pair.seeds[1]}"
+    split = f"preset {code(board.preset)}, split {code(board.split_fingerprint)}"
+    facts = (
+        f"* Protocol {code(board.protocol)}, {split}, {users}\n"
+        f"* Mask {code(board.mask)}: {mask_words(board.mask)}"
+    )
+    title = f"## {escape(board.dataset)}, mask {board.mask}: {a} against {b}"
+    return f"{title}\n\n{facts}\n\n{table(header, rows)}\n"
+
+
+def _line(row: dict[str, float], permutation: float, wilcoxon: float) -> list[str]:
+    """One metric of a comparison."""
+    return [
+        str(row["metric"]),
+        f"{row['mean_a']:.4f}",
+        f"{row['mean_b']:.4f}",
+        f"{row['difference']:+.4f}",
+        f"{row['low']:+.4f} … {row['high']:+.4f}",
+        _p(row["p_permutation"]),
+        _p(permutation),
+        _p(row["p_wilcoxon"]),
+        _p(wilcoxon),
+        *(f"{row[name]:,}" for name in ("wins", "ties", "losses")),
+        f"{row['effect']:+.3f}",
+    ]
+
+
+def _p(value: float) -> str:
+    """A p-value; those below the resolution of the permutation test as a bound."""
+    return f"{value:.4f}" if value >= 0.00005 else "&lt;0.0001"
