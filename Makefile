@@ -23,12 +23,12 @@ SHOW := awk -v tty=$$(test -t 1 && echo 1 || echo 0) \
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(VENV)/.installed  ## make .venv and install everything, pinned (about 2 minutes, once)
+setup: $(VENV)/.installed  ## make .venv and install everything, pinned (about 3 minutes, once)
 
 # The one place that knows how RecBole is installed: RecBole 1.2.1 caps Ray at 2.6.3, which
 # no longer imports, so RecBole comes last and without its dependencies; they stand in setup.cfg.
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
-	@echo "== setup: Python environment in $(VENV), about 2 GB"
+	@echo "== setup: Python environment in $(VENV), about 2.3 GB"
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed, found: $$("$(PYTHON)" --version 2>&1). Try: make setup PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
