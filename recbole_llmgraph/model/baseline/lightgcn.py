@@ -1,12 +1,12 @@
-"""LightGCN, RecBole's own, propagating through `torch_geometric.EdgeIndex`.
+"""LightGCN, RecBole's own, propagating row by row.
 
 Paper: He et al., "LightGCN: Simplifying and Powering Graph Convolution Network for Recommendation",
 SIGIR 2020.
 
     E^(l+1) = D^-1/2 A D^-1/2 E^(l),   E = mean_l E^(l),   s(u, i) = <E_u, E_i>
 
-Loss and scores are RecBole's (BPR plus norms of the layer-0 embeddings). Accelerated, the sparse
-product reads rows (CSR) instead of RecBole's COO list, in the backward pass too, as the graph is symmetric.
+Loss and scores are RecBole's (BPR plus norms of the layer-0 embeddings). Accelerated, the graph is built
+without RecBole's dictionary of edges, and its product reads rows (CSR) instead of a COO list, both ways.
 """
 
 from typing import Any, ClassVar
@@ -14,8 +14,9 @@ from typing import Any, ClassVar
 import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor
-from torch_geometric import EdgeIndex
 
+from recbole_llmgraph.graph.bipartite import bipartite_adjacency
+from recbole_llmgraph.graph.lightgcn import light_propagation
 from recbole_llmgraph.host import originals
 from recbole_llmgraph.host.models import config_values
 from recbole_llmgraph.train.settings import TrainSettings
@@ -52,27 +53,30 @@ class LightGCN(originals.LightGCN):
 
     def __init__(self, config: Any, dataset: Any) -> None:
         """Args: RecBole's config and the training part of a dataset."""
+        self.accelerated = config["accelerate"] is not False  # before RecBole asks for the graph
         super().__init__(config, dataset)
-        self.accelerated = config["accelerate"] is not False
-        if self.accelerated:
-            self.adjacency, self.edge_weight = _edge_index(self.norm_adj_matrix)
 
     @classmethod
     def recbole_config(cls, settings: LightGCNSettings) -> dict[str, Any]:
         """Config keys of these settings; negatives are RecBole's uniform ones, one a positive."""
         return config_values(settings)
 
+    def get_norm_adj_mat(self) -> Any:
+        """D^-1/2 A D^-1/2 of the training part. `[U + N, U + N]`"""
+        if not self.accelerated:
+            return super().get_norm_adj_mat()
+        users, items = (
+            torch.from_numpy(ids).long() for ids in (self.interaction_matrix.row, self.interaction_matrix.col)
+        )
+        return bipartite_adjacency(users, items, self.n_users, self.n_items)
+
     def forward(self) -> tuple[Tensor, Tensor]:
         """Mean over layers of users `[U, d]` and items `[N, d]`."""
         if not self.accelerated:
             plain: tuple[Tensor, Tensor] = super().forward()
             return plain
-        layer = self.get_ego_embeddings()
-        total = layer
-        for _ in range(self.n_layers):
-            layer = self.adjacency.matmul(layer, input_value=self.edge_weight, transpose=False)
-            total = total + layer
-        users, items = torch.split(total / (self.n_layers + 1), [self.n_users, self.n_items])
+        nodes = light_propagation(self.norm_adj_matrix, self.get_ego_embeddings(), self.n_layers)
+        users, items = nodes.split([self.n_users, self.n_items])
         return users, items
 
     def train(self, mode: bool = True) -> "LightGCN":
@@ -87,12 +91,3 @@ class LightGCN(originals.LightGCN):
         table = self.forward()[1].clone()
         table[0] = 0
         return table
-
-
-def _edge_index(matrix: Tensor) -> tuple[EdgeIndex, Tensor]:
-    """RecBole's symmetric COO matrix as rows with their weights, transpose kept."""
-    matrix = matrix.coalesce()
-    edges = EdgeIndex(
-        matrix.indices().contiguous(), sparse_size=tuple(matrix.shape), sort_order="row", is_undirected=True
-    )
-    return edges.fill_cache_(), matrix.values()

@@ -128,8 +128,9 @@ class S3Rec(originals.S3Rec):
         items = self._item_loss(states[hidden], rows.sequence[hidden], rows.negatives[hidden])
         seen_attributes = self._attribute_loss(self.aap_norm(states[seen]), rows.sequence[seen])
         hidden_attributes = self._attribute_loss(self.map_norm(states[hidden]), rows.sequence[hidden])
-        loss: Tensor = self.aap_weight * seen_attributes + self.map_weight * hidden_attributes
-        return loss + self.mip_weight * items + self.sp_weight * self._segment_loss(rows)
+        attributes = self.aap_weight * seen_attributes + self.map_weight * hidden_attributes
+        loss: Tensor = attributes + self.mip_weight * items + self.sp_weight * self._segment_loss(rows)
+        return loss
 
     def _embed(self, histories: Tensor, first_slot: int) -> Tensor:
         """Items and positions, normalised. `[B, W] -> [B, W, d]`"""
