@@ -62,7 +62,7 @@ class Leaderboard:
     runs: pd.DataFrame
 
     def missing(self, models: Iterable[str]) -> list[str]:
-        """Models without a row, in the order given; an outside `package.module:Class` is stored as `Class`."""
+        """Models without a row, in the order given (an outside `module:Class` is stored as `Class`)."""
         there = set(self.rows["model"])
         return [model for model in dict.fromkeys(models) if model.rpartition(":")[2] not in there]
 

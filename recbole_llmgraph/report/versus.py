@@ -36,7 +36,7 @@ class Pair:
 
     board: Leaderboard
     names: tuple[str, str]
-    seeds: tuple[int, int]
+    seeds: tuple[list[int], list[int]]
     result: pd.DataFrame
 
 
@@ -105,13 +105,30 @@ def users_of(folders: Sequence[str], mask: str) -> pd.DataFrame:
 
 def _pair(board: Leaderboard, left: int, right: int, resamples: int) -> Pair:
     """Compare two rows of a table."""
-    a, b = board.rows.iloc[left], board.rows.iloc[right]
-    names = row_name(a.to_dict()), row_name(b.to_dict())
-    say(f"comparing {names[0]} with {names[1]} on {board.dataset}, mask {board.mask}")
-    result = compare(
-        users_of(a["folders"], board.mask), users_of(b["folders"], board.mask), METRICS, resamples
-    )
-    return Pair(board, names, (len(a["seeds"]), len(b["seeds"])), result)
+    rows = board.rows.to_dict("records")
+    a, b = rows[left], rows[right]
+    say(f"comparing {row_name(a)} with {row_name(b)} on {board.dataset}, mask {board.mask}")
+    seeds = common_seeds(a["seeds"], b["seeds"])
+    values = [
+        users_of(
+            [folder for seed, folder in zip(row["seeds"], row["folders"], strict=True) if seed in own],
+            board.mask,
+        )
+        for row, own in zip((a, b), seeds, strict=True)
+    ]
+    result = compare(values[0], values[1], METRICS, resamples)
+    return Pair(board, (row_name(a), row_name(b)), seeds, result)
+
+
+def common_seeds(a: Sequence[int], b: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Seeds to average on either side: the shared ones, else as many of each as the shorter has.
+
+    The mean over three seeds takes finer steps than one seed's value: ranks of differences between
+    unequal numbers of seeds would lean to one side though both models were the same.
+    """
+    shared = sorted(set(a) & set(b))
+    size = min(len(a), len(b))
+    return (shared, shared) if shared else (sorted(a)[:size], sorted(b)[:size])
 
 
 def paired_page(pairs: Sequence[Pair]) -> Page:
@@ -141,7 +158,8 @@ def _section(pair: Pair, adjusted: Sequence[np.ndarray]) -> str:
         _line(row, permutation, wilcoxon)
         for row, permutation, wilcoxon in zip(pair.result.to_dict("records"), *adjusted, strict=True)
     ]
-    users = f"{int(pair.result['users'].iloc[0]):,} users; seeds: {pair.seeds[0]} and {pair.seeds[1]}"
+    seeds = " against ".join(", ".join(str(seed) for seed in side) for side in pair.seeds)
+    users = f"{int(pair.result['users'].iloc[0]):,} users; seeds {seeds}"
     split = f"preset {code(board.preset)}, split {code(board.split_fingerprint)}"
     facts = (
         f"* Protocol {code(board.protocol)}, {split}, {users}\n"

@@ -207,7 +207,8 @@ def read_stores(roots: Iterable[Path]) -> StoredRuns:
     """Read every whole run of several stores; the same run in two of them counts once.
 
     Never fails on a broken folder: it is left out and named in `problems`. Runs under one key
-    that tell different numbers are named too; the one finished first is kept.
+    that tell different numbers are named too; the one finished first is kept. Of equal ones the
+    one in the last root stands, so that pages link to runs that were committed.
     """
     found: dict[tuple[str, str, str], list[StoredRun]] = {}
     problems: list[Problem] = []
@@ -224,7 +225,7 @@ def read_stores(roots: Iterable[Path]) -> StoredRuns:
             found.setdefault(key, []).append(StoredRun(record, folder))
     runs = []
     for _, twins in sorted(found.items()):
-        kept = min(twins, key=lambda run: (run.record.finished, run.record.seal()))
+        kept = min(reversed(twins), key=lambda run: (run.record.finished, run.record.seal()))
         runs.append(kept)
         problems += [_conflict(kept, twin) for twin in twins if twin.record.metrics != kept.record.metrics]
     return StoredRuns(runs, sorted(problems, key=lambda problem: (problem.name, problem.why)))
