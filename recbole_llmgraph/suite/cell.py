@@ -56,11 +56,15 @@ class Cell:
     def key(self, dataset_fingerprint: str, stands_on: dict[str, str]) -> str:
         """Hash of all that decides the result. Code version and machine are recorded, never keyed.
 
+        Settings at their class default are left out: a new setting whose default keeps the old
+        behaviour keeps old keys; a changed default must raise the model's `results_version`.
+
         Args:
             dataset_fingerprint: hash of the prepared files that the model reads.
             stands_on: identity of each need, by the setting it fills.
         """
-        settings = {k: v for k, v in self.settings.model_dump().items() if k not in stands_on}
+        named = self.settings.model_dump(exclude_defaults=True)
+        settings = {k: v for k, v in named.items() if k not in stands_on}
         return hash_data(
             {
                 "model": self.model.name if self.model.kind != "outside" else self.model.class_,

@@ -34,6 +34,8 @@ class TrainSettings(Settings):
     """Training rows a step (a micro-batch when `accumulate` > 1)."""
     accumulate: PositiveInt = 1
     """Micro-batches whose gradients are averaged into one optimiser step."""
+    rows_per_epoch: NonNegativeInt = 0
+    """Training rows drawn an epoch, each at most once; 0 takes all."""
     eval_step: NonNegativeInt = 1
     """Epochs between two validations; 0 validates never and keeps the last epoch."""
     stopping_step: NonNegativeInt = 5

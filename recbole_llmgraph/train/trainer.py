@@ -119,7 +119,7 @@ class Trainer:
         if hasattr(self.model, "start_epoch"):
             self.model.start_epoch(epoch)
         started = time.perf_counter()
-        batches = batches_of_epoch(self.split.train, self.settings.train_batch_size, rng, self.batching)
+        batches = batches_of_epoch(self.split.train, self.settings, rng, self.batching)
         loss = self._steps(batches, phase, optimiser)
         seconds = time.perf_counter() - started
         self.progress.epoch += 1
