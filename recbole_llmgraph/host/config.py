@@ -34,6 +34,26 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
 }
 
 
+def _honour_atomic_folder() -> None:
+    """Make `Config` read atomic files from the key `atomic_folder` where it is given.
+
+    RecBole hard-wires `ml-100k` to the copy inside its wheel (configurator.py:330), whose
+    float32 timestamps tie where the prepared copy's ranks do not.
+    """
+    original = Config._set_default_parameters
+
+    def with_folder(config: Config) -> None:
+        original(config)
+        folder = config.final_config_dict.get("atomic_folder")
+        if folder:
+            config.final_config_dict["data_path"] = folder
+
+    Config._set_default_parameters = with_folder
+
+
+_honour_atomic_folder()
+
+
 def recbole_values(
     family: str, values: Mapping[str, Any], *, folder: Path, protocol: str, seed: int
 ) -> dict[str, Any]:
@@ -90,7 +110,6 @@ def make_config(
     for key, value in values.items():
         if isinstance(value, str):
             config[key] = value  # RecBole ran eval() on it
-    config["data_path"] = values["atomic_folder"]
     return config
 
 
