@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,8 +159,8 @@ def check_datasets(data: Path) -> list[Finding]:
         from recbole_llmgraph.data.locate import search_path
         from recbole_llmgraph.data.prepare import prepared
         from recbole_llmgraph.data.sources import find
-    except ModuleNotFoundError as error:
-        return [Finding("note", f"datasets were not looked at: {error.name} is missing (see packages)")]
+    except ImportError as error:
+        return [Finding("note", f"datasets were not looked at: {error} (see packages)")]
     findings = []
     for card in dataset_cards():
         if prepared(card, data) is not None:
@@ -186,7 +187,8 @@ def check_imports() -> list[Finding]:
     findings = []
     for check in (_torch_works, _recbole_works):
         try:
-            findings.append(check())
+            with warnings.catch_warnings(action="ignore"):
+                findings.append(check())
         except Exception as error:  # whatever a broken install throws is the finding
             name = check.__name__.removeprefix("_").removesuffix("_works")
             told = f"{name} does not work: {type(error).__name__}: {error}"

@@ -215,11 +215,21 @@ def check_tested(env: Environment) -> list[Finding]:
     other = [
         f"{name} {env.versions[name]} (tested {version})"
         for name, version in sorted(env.tested.items())
-        if name in env.versions and name != RECBOLE and env.versions[name].partition("+")[0] != version
+        if name in env.versions and name != RECBOLE and not _same_version(env.versions[name], version)
     ]
     if not other:
         return [Finding("ok", "every installed package is in its tested version")]
     return [Finding("note", f"other versions than tested: {', '.join(other)}", "make setup")]
+
+
+def _same_version(found: str, tested: str) -> bool:
+    """Equal after normalisation (`1-2` is `1.post2`), the local part of the installed one apart."""
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return Version(Version(found).public) == Version(tested)
+    except InvalidVersion:
+        return found == tested
 
 
 def check_optional(env: Environment) -> list[Finding]:
