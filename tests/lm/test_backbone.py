@@ -68,9 +68,7 @@ def test_trained_weights_are_read(tmp_path):
     assert opened.width == 16
     assert opened.name == tmp_path.name
     ids = torch.tensor([[1, 2, 3]])
-    torch.testing.assert_close(
-        opened.model(ids).last_hidden_state, original.model(ids).last_hidden_state
-    )
+    torch.testing.assert_close(opened.model(ids).last_hidden_state, original.model(ids).last_hidden_state)
 
 
 def test_random_weights_keep_architecture_and_tokenizer(tmp_path):
