@@ -14,6 +14,8 @@ from recbole.utils import init_seed
 from scipy.sparse import csr_matrix
 
 from recbole_llmgraph.base.hashing import hash_bytes
+from recbole_llmgraph.host.refuse import check_config
+from recbole_llmgraph.host.sampling import count_training_only
 from recbole_llmgraph.host.seam import keep_environment
 
 Ids = npt.NDArray[np.int64]
@@ -89,13 +91,16 @@ def load_split(config: Config, before_build: Callable[[Dataset], None] | None = 
         before_build: called with the whole dataset after ids are mapped and before it is
             split; the leak audit permutes targets there.
     """
+    check_config(config)
     with keep_environment():
         init_seed(config["seed"], config["reproducibility"])
         dataset = create_dataset(config)
         if before_build is not None:
             before_build(dataset)
         train, valid, test = data_preparation(config, dataset)
-    return Split(config=config, train=train, valid=valid, test=test)
+    split = Split(config=config, train=train, valid=valid, test=test)
+    count_training_only((train, valid, test), split.training_pairs[1])
+    return split
 
 
 def training_pairs(dataset: Dataset) -> tuple[Ids, Ids]:
