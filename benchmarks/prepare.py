@@ -8,9 +8,9 @@ from pathlib import Path
 
 EXAMPLES = """\
 examples:
-  python benchmarks/prepare.py --dataset ml-100k                   ships with RecBole, no download
+  python benchmarks/prepare.py --dataset ml-100k          ships with RecBole, no download
   python benchmarks/prepare.py --dataset beauty,sports --source ~/recsys-data
-  python benchmarks/prepare.py --dataset beauty                    from $RECBOLE_LLMGRAPH_SOURCES, or downloaded
+  python benchmarks/prepare.py --dataset beauty           from $RECBOLE_LLMGRAPH_SOURCES, or downloaded
   python benchmarks/prepare.py --list-datasets
 """
 

@@ -12,7 +12,7 @@ from recbole_llmgraph.data.catalogue import Source
 CACHE_VARIABLE = "RECBOLE_LLMGRAPH_CACHE"
 #: Seconds without a byte after which a server counts as unreachable.
 TIMEOUT = 20
-_BLOCK = 1 << 20
+_BLOCK = 1 << 16
 
 
 def cache_folder() -> Path:
@@ -79,9 +79,8 @@ class _Resume:
             length = int(answer.headers.get("Content-Length", 0))
             blocks = answer.iter_content(_BLOCK)
             with self._part.open("ab" if have else "wb") as stream:
-                for block in track(
-                    blocks, f"downloading {url.rsplit('/', 1)[-1]}", -(-length // _BLOCK), "MiB"
-                ):
+                total = -(-length // _BLOCK) or None
+                for block in track(blocks, f"downloading {url.rsplit('/', 1)[-1]}", total, "x64KiB"):
                     stream.write(block)
         if length and self._part.stat().st_size < have + length:
             raise OSError("cut off")

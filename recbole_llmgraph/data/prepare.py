@@ -93,7 +93,8 @@ def prepare(
         (temporary / MANIFEST).write_text(
             json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
-        if folder.exists():
+        # another process may have made it meanwhile: then its folder stays
+        if folder.exists() and (force or prepared(card, data_dir) is None):
             shutil.rmtree(folder)
     made = prepared(card, data_dir)
     if made is None:

@@ -79,7 +79,8 @@ def _rows(found: SourceFile, bad: BadRows, needed: tuple[str, ...]) -> Iterator[
         nonlocal last
         for number, text in found.lines(bad):
             last = number
-            yield text + "\n"
+            # a bare carriage return inside a line is white space, not the end of a row
+            yield text.replace("\r", " ") + "\n"
 
     reader = csv.reader(texts(), delimiter="\t")
     names = _field_names(found, next(reader, []), needed)
