@@ -5,6 +5,7 @@ so one small integer a user and mask says all. With several, values are kept as 
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,14 @@ import pyarrow.parquet as pq
 #: Metrics made from ranks when nobody names others.
 METRICS = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
 _META = b"recbole_llmgraph"
+_COLUMN = re.compile(r"(rank|[a-z]+@\d+)\|\w+")
 
 
 def metric_of_rank(name: str, rank: np.ndarray) -> np.ndarray:
     """Value of a top-k metric for users with a single relevant item.
 
     Args:
-        name: `recall@k`, `hit@k`, `ndcg@k`, `mrr@k`, `precision@k` or `map@k`.
+        name: `recall@k`, `hit@k`, `ndcg@k`, `mrr@k` or `precision@k`.
         rank: [users] place of the relevant item, 1 = first; 0 = beyond the ranks that were kept.
 
     Returns:
@@ -41,7 +43,6 @@ def metric_of_rank(name: str, rank: np.ndarray) -> np.ndarray:
         "hit": 1.0,
         "ndcg": 1.0 / np.log2(place + 1.0),
         "mrr": 1.0 / place,
-        "map": 1.0 / place,
         "precision": 1.0 / k,
     }
     value = values[kind]
@@ -93,8 +94,8 @@ class PerUser:
         """
         by_mask: dict[str, dict[str, np.ndarray]] = {}
         for column in frame.columns:
-            metric, bar, mask = str(column).partition("|")
-            if not bar or not mask or not (metric == "rank" or "@" in metric):
+            metric, _, mask = str(column).partition("|")
+            if not _COLUMN.fullmatch(str(column)):
                 raise ValueError(f"per-user column '{column}' is neither 'metric@k|mask' nor 'rank|mask'")
             by_mask.setdefault(mask, {})[metric] = frame[column].to_numpy()
         return cls._pack(by_mask)
@@ -140,7 +141,8 @@ class PerUser:
         columns = {f"rank|{mask}": rank for mask, rank in self.ranks.items()} | self.values
         table = pa.table({name: pa.array(column) for name, column in columns.items()})
         table = table.replace_schema_metadata({_META: json.dumps({"metrics": self.metrics}).encode()})
-        pq.write_table(table, path, compression="zstd", compression_level=9, use_dictionary=True)
+        few = [name for name, column in columns.items() if len(np.unique(column)) * 4 < len(column)]
+        pq.write_table(table, path, compression="zstd", compression_level=9, use_dictionary=few)
 
     @classmethod
     def read(cls, path: Path) -> "PerUser":

@@ -16,11 +16,12 @@ from recbole_llmgraph.base.hashing import hash_data
 from recbole_llmgraph.base.settings import Settings
 
 #: Items taken out of every user's candidates before ranking: nothing, or the user's own training items.
-Mask = Literal["none", "train"]
-MASKS: tuple[Mask, ...] = ("train", "none")
+Mask = Annotated[str, StringConstraints(pattern=r"^(none|train)$")]
+MASKS = ("train", "none")
 #: Number that rises when an older reader could misread a newer `run.json`.
 SCHEMA_VERSION = 1
 
+Part = Annotated[str, StringConstraints(pattern=r"^(valid|test)$")]
 Name = Annotated[str, StringConstraints(min_length=1)]
 Key = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z_-]*$")]
 #: Metric name to mean over users, e.g. `{"recall@10": 0.08}`.
@@ -78,7 +79,7 @@ class RunRecord(Settings):
     """One finished run.
 
     `key` is made by the caller from model, dataset fingerprint, protocol, settings, seed and
-    results version. `metrics[split][mask][name]` are means over all evaluated users.
+    results version.
     """
 
     schema_version: Literal[1] = 1
@@ -103,7 +104,8 @@ class RunRecord(Settings):
     text_encoder: str | None = None
     mask: Mask
     """Mask under which validation chose the epoch."""
-    metrics: dict[Literal["valid", "test"], dict[Mask, Means]]
+    metrics: dict[Part, dict[Mask, Means]]
+    """Means over users by part, mask and metric, e.g. `metrics["test"]["train"]["ndcg@10"]`."""
     best_epoch: NonNegativeInt | None = None
     """Epoch that was kept, counted from 1; 0 or None when nothing is trained by epochs."""
     epochs_run: NonNegativeInt | None = None

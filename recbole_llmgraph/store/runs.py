@@ -5,10 +5,11 @@ A folder appears whole or not at all, under its key. Two stores merge by copying
 """
 
 import json
+import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -155,7 +156,7 @@ def read_run(folder: Path) -> RunRecord:
         data = json.loads((folder / RUN).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BrokenRunError(f"no {RUN}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BrokenRunError(f"{RUN} is cut short or no JSON ({error})") from None
     record = _record_of(data)
     for name, digest in record.files.items():
@@ -212,7 +213,7 @@ def read_stores(roots: Iterable[Path]) -> StoredRuns:
     """
     found: dict[tuple[str, str, str], list[StoredRun]] = {}
     problems: list[Problem] = []
-    for root in dict.fromkeys(Path(root).absolute() for root in roots):
+    for root in dict.fromkeys(Path(os.path.abspath(root)) for root in roots):
         for folder in run_folders(root):
             name = "/".join(folder.relative_to(root).parts)
             try:
@@ -265,9 +266,8 @@ def _check_place(record: RunRecord, name: str) -> None:
 
 def _check_means(record: RunRecord, users: PerUser) -> None:
     """The means in a record must be those of its per-user values (kept as float32 at worst)."""
-    test: Mapping[str, Mapping[str, float]] = record.metrics["test"]  # type: ignore[assignment]
     for mask, means in users.means().items():
-        told = test.get(mask, {})
+        told = record.metrics["test"].get(mask, {})
         for name, mean in means.items():
             if name in told and abs(told[name] - mean) > 1e-6:
                 raise ValueError(f"metrics.test.{mask}.{name} is {told[name]}, but its users' mean is {mean}")
