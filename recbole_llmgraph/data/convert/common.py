@@ -94,6 +94,14 @@ def title_and_year(title: str, year: str = "") -> tuple[str, str]:
     return (found["title"], found["year"]) if found else (title, "")
 
 
+def load_json(text: str | bytes) -> Any:
+    """`json.loads` for which brackets without end are a `JSONDecodeError` too."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise json.JSONDecodeError("too deeply nested", "", 0) from None
+
+
 def parse_json(text: str | bytes, where: str, line: int | None = None) -> dict[str, Any]:
     """One JSON object.
 
@@ -101,7 +109,7 @@ def parse_json(text: str | bytes, where: str, line: int | None = None) -> dict[s
         UserError: naming the line at which it stops being JSON.
     """
     try:
-        data = json.loads(text)
+        data = load_json(text)
     except json.JSONDecodeError as error:
         raise UserError(
             f"{where}:{line or error.lineno}: not valid JSON ({error.msg}); fetch it again"

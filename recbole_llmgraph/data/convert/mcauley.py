@@ -14,7 +14,7 @@ import numpy as np
 
 from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.base.progress import track
-from recbole_llmgraph.data.convert.common import Columns, IdMaps, Item, ItemSide
+from recbole_llmgraph.data.convert.common import Columns, IdMaps, Item, ItemSide, load_json
 from recbole_llmgraph.data.features import Feature
 from recbole_llmgraph.data.interactions import Interactions, core, number
 from recbole_llmgraph.data.rows import BadRows, clean
@@ -81,7 +81,7 @@ def _fields(row: dict[str, Any]) -> Item:
 def _literal(text: str) -> dict[str, Any] | None:
     """A line of JSON, or of Python's own notation as the metadata has it."""
     try:
-        row = json.loads(text)
+        row = load_json(text)
     except json.JSONDecodeError:
         try:
             row = ast.literal_eval(text)

@@ -1,5 +1,6 @@
 """Feature matrices in `.npy` and a file that names their rows: an item id a line, or MMRec's id mapping."""
 
+import tokenize
 from collections.abc import Container
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy.typing as npt
 
 from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.data.features import Feature
-from recbole_llmgraph.data.rows import BadRows
+from recbole_llmgraph.data.rows import BadRows, one_line
 from recbole_llmgraph.data.sources import SourceFile
 
 
@@ -42,8 +43,10 @@ def _matrix(found: SourceFile) -> npt.NDArray[np.floating]:
     try:
         with found.open() as stream:
             matrix = np.load(stream, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{found}: is no whole .npy file ({str(error)[:60]}); fetch it again") from None
+    except (ValueError, EOFError, SyntaxError, MemoryError, OverflowError, tokenize.TokenError) as error:
+        raise UserError(
+            f"{found}: is no whole .npy file ({one_line(str(error))[:60]}); fetch it again"
+        ) from None
     if matrix.ndim != 2 or not np.issubdtype(matrix.dtype, np.floating):
         raise UserError(
             f"{found}: expected a matrix of floats [items, width], not {matrix.dtype}{list(matrix.shape)}"

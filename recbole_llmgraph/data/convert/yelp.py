@@ -5,7 +5,7 @@ from collections.abc import Container, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from recbole_llmgraph.data.convert.common import Columns, IdMaps, Item, ItemSide, read_json
+from recbole_llmgraph.data.convert.common import Columns, IdMaps, Item, ItemSide, load_json, read_json
 from recbole_llmgraph.data.interactions import Interactions, core, number
 from recbole_llmgraph.data.rows import BadRows, clean
 from recbole_llmgraph.data.sources import SourceFile
@@ -67,7 +67,7 @@ def _objects(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     for line, text in found.lines(bad):
         try:
-            row = json.loads(text)
+            row = load_json(text)
         except json.JSONDecodeError as error:
             bad.add(found, line, f"not valid JSON ({error.msg})")
             continue
