@@ -32,7 +32,7 @@ def test_every_fix_is_still_needed(plain: None) -> None:
 
 
 def test_config_reads_aliases_that_numpy_dropped(plain: None, config: Any) -> None:
-    with pytest.raises(AttributeError, match="np.float_"):
+    with pytest.raises(AttributeError, match=r"np\.float_"):
         config("BPR")
     with compatible():
         assert config("BPR")["model"] == "BPR"

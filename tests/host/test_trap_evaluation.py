@@ -42,7 +42,7 @@ def test_per_user_values_are_averaged_away(config: Any) -> None:
 def test_only_general_models_are_masked(loaders: Any) -> None:
     general = next(iter(loaders("BPR")[3]))
     sequential = next(iter(loaders("SASRec", train_neg_sample_args=None)[3]))
-    history_rows, history_items = general[1]
+    _, history_items = general[1]
     assert len(history_items) > len(general[0])
     assert sequential[1] is None
 

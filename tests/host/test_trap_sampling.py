@@ -21,7 +21,7 @@ def test_popularity_counts_test_targets(loaders: Any, model: str, values: dict[s
     _, *parts = loaders(model, train_neg_sample_args=POPULARITY, **values)
     train = parts[0]
     late = train._dataset.field2token_id["item_id"]["late"]  # interacted with in the test part only
-    users, items = training_pairs(train._dataset)
+    _, items = training_pairs(train._dataset)
     assert late not in items
     assert late in train._sampler.prob
 
