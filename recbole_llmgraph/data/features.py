@@ -22,12 +22,14 @@ class Feature:
 
 
 def write_feature(path: Path, feature: Feature) -> None:
-    """Write `rows` with the tokens in the header's metadata."""
+    """Write `rows` and the tokens, in the form that `artifact.tables` reads too."""
     from safetensors.numpy import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"tokens": json.dumps(feature.tokens, ensure_ascii=False), "origin": feature.origin}
-    save_file({"rows": np.ascontiguousarray(feature.rows, np.float32)}, path, metadata)
+    tokens = np.frombuffer(json.dumps(feature.tokens, ensure_ascii=False).encode(), np.uint8)
+    # one metadata entry only: safetensors writes several in no fixed order
+    metadata = {"meta": json.dumps({"origin": feature.origin})}
+    save_file({"rows": np.ascontiguousarray(feature.rows, np.float32), "tokens": tokens}, path, metadata)
 
 
 def read_feature(path: Path) -> Feature:
@@ -40,8 +42,8 @@ def read_feature(path: Path) -> Feature:
 
     try:
         with safe_open(path, framework="numpy") as opened:
-            metadata = opened.metadata() or {}
-            rows = opened.get_tensor("rows")
-            return Feature(json.loads(metadata["tokens"]), rows, metadata.get("origin", ""))
+            meta = json.loads((opened.metadata() or {})["meta"])
+            tokens = json.loads(opened.get_tensor("tokens").tobytes().decode())
+            return Feature(tokens, opened.get_tensor("rows"), meta["origin"])
     except (SafetensorError, KeyError, ValueError) as error:
         raise UserError(f"{path}: is damaged ({error}); prepare the dataset again with --force") from None

@@ -8,7 +8,13 @@ import pytest
 from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.data.catalogue import dataset_card
 from recbole_llmgraph.data.prepare import prepare
-from recbole_llmgraph.data.side import default_fields, item_feature, item_texts, unknown_provenance
+from recbole_llmgraph.data.side import (
+    default_fields,
+    feature_file,
+    item_feature,
+    item_texts,
+    unknown_provenance,
+)
 
 KEYWORDS = "item_id\tidgenrec_words\n" + "".join(f"{k}\tword{k}\n" for k in range(1, 5))
 
@@ -35,6 +41,22 @@ def test_mcauley_images_are_keyed_by_item(shop, tmp_path) -> None:
         assert np.array_equal(vector, rows[order.index(asins(shop)[token])])
     assert "image: rows for 4 of 4 items" in prepared.manifest["notes"]
     assert "features/image.safetensors" in prepared.manifest["outputs"]
+
+
+def test_models_read_the_feature_file_as_a_table(shop, tmp_path) -> None:
+    from recbole_llmgraph.artifact.tables import load_table
+
+    shop.all_of_s3rec()
+    shop.write_images()
+    prepared = made(shop, tmp_path)
+    path, found = feature_file(prepared, "image"), item_feature(prepared, "image")
+    assert path is not None and found is not None
+    table = load_table(path)
+    assert table.tokens == found[0]
+    assert np.array_equal(table.rows.numpy(), found[1])
+    before = path.read_bytes()
+    prepare(prepared.card, tmp_path / "data", source=shop.folder, force=True)
+    assert path.read_bytes() == before
 
 
 def test_mmrec_matrix_equals_the_raw_file(make_shop, tmp_path) -> None:
