@@ -41,6 +41,9 @@ def left_padded(k):
 def test_equals_the_whole_pass(config, k, attention):
     torch.manual_seed(0)
     model = AutoModel.from_config(config, attn_implementation=attention)
+    for weight in model.layers.parameters():  # as built they barely attend, and any mistake is small
+        if weight.dim() == 2:
+            weight.data *= 10
     prompts = left_padded(k)
     prefix = KeyValuePrefix(model, k) if k else None
 
@@ -55,13 +58,14 @@ def test_equals_the_whole_pass(config, k, attention):
         use_cache=bool(k),
     ).last_hidden_state[:, -1]
     short = last_states(model, prompts, cache())
-    torch.testing.assert_close(short, whole, atol=2e-6, rtol=1e-5)
+    torch.testing.assert_close(short, whole, atol=1e-5, rtol=1e-5)
 
     weights = list(model.layers.parameters())
-    expected = torch.autograd.grad(whole.pow(2).sum(), weights)
-    got = torch.autograd.grad(short.pow(2).sum(), weights)
+    downstream = torch.randn_like(whole)
+    expected = torch.autograd.grad((whole * downstream).sum(), weights)
+    got = torch.autograd.grad((short * downstream).sum(), weights)
     for one, other in zip(got, expected, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(one, other, atol=1e-4 * float(other.abs().max()), rtol=1e-3)
 
 
 @pytest.mark.parametrize("k", [0, 3])
