@@ -28,9 +28,9 @@ def test_the_second_call_changes_nothing_and_needs_no_source(card, shop, tmp_pat
     before = listing(first.folder)
     for path in shop.folder.iterdir():
         path.unlink()
-    begun = time.perf_counter()
+    begun = time.process_time()
     second = prepare(card, tmp_path / "data")
-    assert time.perf_counter() - begun < 0.5
+    assert time.process_time() - begun < 0.5
     assert listing(second.folder) == before
     assert second == first == prepared(card, tmp_path / "data")
 

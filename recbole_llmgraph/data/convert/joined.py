@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Container
 
+from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.data.convert.common import Columns, IdMaps, Item, ItemSide, read_table
 from recbole_llmgraph.data.interactions import Interactions
 from recbole_llmgraph.data.rows import BadRows, clean
@@ -63,11 +64,15 @@ def read_ratings(found: SourceFile, bad: BadRows) -> Interactions:
 def read_summaries(found: SourceFile, bad: BadRows, wanted: Container[str]) -> ItemSide:
     """Agent4Rec's `movies_augmentation.csv`: one line on every film, written by a language model."""
     side = ItemSide(str(found))
-    texts = (text for _, text in found.lines(bad))
-    for row in (reader := csv.DictReader(texts)):
-        token, summary = row.get("movie_id") or "", row.get("summary")
-        if summary is None:
-            bad.add(found, reader.line_num, "no summary in this row")
-        elif side.accepts(token, reader.line_num, bad, wanted):
-            side.rows[token] = {"summary": clean(summary)}
+    texts = (text.replace("\r", " ") for _, text in found.lines(bad))
+    reader = csv.DictReader(texts)
+    try:
+        for row in reader:
+            token, summary = row.get("movie_id") or "", row.get("summary")
+            if summary is None:
+                bad.add(found, reader.line_num, "no summary in this row")
+            elif side.accepts(token, reader.line_num, bad, wanted):
+                side.rows[token] = {"summary": clean(summary)}
+    except csv.Error as error:
+        raise UserError(f"{found}:{reader.line_num + 1}: a quoted field does not end ({error})") from None
     return side
