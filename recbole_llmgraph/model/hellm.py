@@ -15,10 +15,12 @@ E^G comes from HeLLMPre and E^S from SASRec, both trained on the same training p
 
 Faithfulness, each choice a named setting:
 
-* `fidelity: release` (default: it produced the published table) reads E^G at full width in M and
-  norms after the MLP; `paper` projects E^G by W [64, 32] first, norms before the MLP and repeats
-  one conditioned row k times into every layer's keys and values, unprojected. The release pools
-  padding rows (item 0) into M in training; we never do.
+* `fidelity: release` (default: it produced the published table) reads E^G at full width in M,
+  norms after the MLP, freezes a random W_s and writes a second BOS before the response; `paper`
+  projects E^G by W [64, 32] first, norms before the MLP, repeats one conditioned row k times into every
+  layer's keys and values, unprojected, trains W_s, writes one BOS and uses Adam. Either way `head`,
+  `bos` and `learner` can be set by name. The release pools padding rows (item 0) into M in training;
+  we never do. It also cuts histories to 50 before the split, we cut each prefix to its last 50.
 * `head`: `frozen` (release: a random, never trained W_s), `trainable` (paper), `tied` (compares with
   the items' own input tokens), `feature` (ours: W h compared with the frozen [E^G ; E^S]; the
   frozen random head needs thousands of dimensions, so built-in backbones take this one in presets).
@@ -26,14 +28,13 @@ Faithfulness, each choice a named setting:
   unit variance a column, and M is divided by 64 T; the release feeds both as they are.
 * `tuning: lora` freezes the backbone and trains LoRA on gate, up and down; `full` trains everything, the
   only sensible way for a backbone without pre-training; `auto` picks by that.
-* `bos: once` (paper); the release writes a second one before the response (`release`).
 """
 
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -48,6 +49,16 @@ from recbole_llmgraph.lm.prefix import KeyValuePrefix
 from recbole_llmgraph.lm.slots import SlotPrompt
 from recbole_llmgraph.model.needs import ItemTable, ItemTexts, Need
 from recbole_llmgraph.train.settings import SequenceSettings
+
+
+#: Alpaca's frame around the paper's instruction.
+ALPACA = (
+    "Below is an instruction that describes a task, paired with an input that provides further context. "
+    "Write a response that appropriately completes the request. ### Instruction: Given the user's purchase "
+    "history, predict next possible item to be purchased. ### Input:"
+)
+#: What `fidelity: paper` changes besides the prefix, where the user does not say otherwise.
+PAPER = {"head": "trainable", "bos": "once", "learner": "adam"}
 
 
 class HeLLMSettings(SequenceSettings):
@@ -81,9 +92,12 @@ class HeLLMSettings(SequenceSettings):
     prefix_dropout: float = Field(default=0.3, ge=0, lt=1)
     pooled_size: PositiveInt = 32
     """d' of the paper's projection of E^G before pooling; `release` pools at full width."""
-    bos: Literal["once", "release"] = "once"
-    instruction: str = "Given the user's purchase history, predict next possible item to be purchased."
+    bos: Literal["once", "release"] = "release"
+    """Begin-of-sequence token at the start, or before the response too."""
+    instruction: str = ALPACA
+    """Text before the items."""
     response: str = "### Response:"
+    """Text after the items."""
     standardise: bool = False
     use_graph_id: bool = True
     """Read E^G in the item tokens."""
@@ -95,6 +109,11 @@ class HeLLMSettings(SequenceSettings):
     """File of E^S; the suite fills it."""
     item_texts: str = ""
     """File of item texts, from which a built-in backbone's tokenizer is made; the suite fills it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _paper(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {**PAPER, **values} if values.get("fidelity") == "paper" else values
 
 
 search_space: dict[str, list[Any]] = {
@@ -130,6 +149,7 @@ class HeLLM(SequentialRecommender):
         self.register_buffer("item_vectors", self._joined(graph, sequence), persistent=False)
         self._open_backbone(int(config["seed"]))
         width = self.width
+        #: W2 GELU(W1 .)
         self.item_projection = nn.Sequential(
             nn.Linear(self.item_vectors.shape[1], width), nn.GELU(), nn.Linear(width, width)
         )
