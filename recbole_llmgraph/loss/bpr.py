@@ -15,6 +15,6 @@ def bpr(positive: Tensor, negative: Tensor) -> Tensor:
 
 
 def l2_penalty(*vectors: Tensor) -> Tensor:
-    """(1/2B) sum of squared norms over batches of vectors `[B, d]`; times lambda it is MMHCL's regulariser."""
+    """(1/2B) sum of squared norms over vectors `[B, d]` each; times lambda, the regulariser of MMHCL."""
     total = sum((v.square().sum() for v in vectors), start=vectors[0].new_zeros(()))
     return total / (2 * len(vectors[0]))

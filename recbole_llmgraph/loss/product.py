@@ -1,0 +1,25 @@
+"""The dense product behind the contrastive kernels."""
+
+import torch
+from torch import Tensor
+
+
+def _onednn_works() -> bool:
+    """Whether this PyTorch has oneDNN's linear product as an operator of its own."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+_ONEDNN = _onednn_works()
+
+
+def times_transposed(a: Tensor, b: Tensor) -> Tensor:
+    """`a b'` without autograd: `[m, d]` and `[n, d]` (any strides) to `[m, n]`.
+
+    In float32 on a processor the product is oneDNN's: PyTorch's own choice, MKL, leaves half the
+    vector width of AMD processors unused (measured 83 against 221 GFLOP/s on one Zen 5 core); on others they
+    are level. Elsewhere it is PyTorch's `@`. Both are plain float32 products.
+    """
+    if _ONEDNN and a.device.type == "cpu" and a.dtype == torch.float32:
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
+        return product
+    return a @ b.T
