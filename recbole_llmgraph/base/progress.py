@@ -5,7 +5,7 @@ Everything that may last over five seconds runs inside `track` or reports throug
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -22,7 +22,7 @@ def say(text: str) -> None:
 
 def track(items: Iterable[T], what: str, total: int | None = None, unit: str = "it") -> Iterator[T]:
     """Yield `items` with a bar on a terminal, or a line now and then elsewhere."""
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     if sys.stderr.isatty():
         yield from tqdm(items, desc=what, total=total, unit=unit, leave=False, delay=1.0)

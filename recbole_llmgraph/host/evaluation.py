@@ -39,9 +39,9 @@ class Judgement:
         seconds: scoring and ranking time.
     """
 
-    metrics: dict[str, dict[str, float]]
+    metrics: dict[Mask, dict[str, float]]
     per_user: pd.DataFrame
-    items: dict[str, npt.NDArray[np.int32]]
+    items: dict[Mask, npt.NDArray[np.int32]]
     users: npt.NDArray[np.int64]
     seconds: float
 
@@ -89,7 +89,7 @@ class Judge:
 
     def _batch(
         self, model: Any, loader: Any, rows: Rows
-    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    ) -> tuple[Tensor, dict[Mask, Tensor], dict[Mask, Tensor]]:
         """Users, hit matrix and best items of one batch, a mask each."""
         interaction, _, positive_u, positive_i = load_batch(loader, rows, self.accelerate)
         users = interaction[loader.uid_field]
@@ -99,7 +99,8 @@ class Judge:
         positive = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
         positive[positive_u.to(scores.device), positive_i.to(scores.device)] = True
         count = positive.sum(dim=1, keepdim=True)
-        hits, items = {}, {}
+        hits: dict[Mask, Tensor] = {}
+        items: dict[Mask, Tensor] = {}
         for mask in MASKS:
             if mask == "train":
                 seen = self.split.training_matrix[users.cpu().numpy()].tocoo()

@@ -80,7 +80,9 @@ def model_cards() -> dict[str, ModelCard]:
 def _read_card(path: Path) -> ModelCard:
     """Card in a yaml file; the key `class` is a Python keyword, hence the alias."""
     values = read_yaml(path)
-    return ModelCard.read({("class_" if key == "class" else key): value for key, value in values.items()}, path.name)
+    return ModelCard.read(
+        {("class_" if key == "class" else key): value for key, value in values.items()}, path.name
+    )
 
 
 def model_card(name: str) -> ModelCard:

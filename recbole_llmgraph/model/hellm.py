@@ -50,7 +50,6 @@ from recbole_llmgraph.lm.slots import SlotPrompt
 from recbole_llmgraph.model.needs import ItemTable, ItemTexts, Need
 from recbole_llmgraph.train.settings import SequenceSettings
 
-
 #: Alpaca's frame around the paper's instruction.
 ALPACA = (
     "Below is an instruction that describes a task, paired with an input that provides further context. "
@@ -81,7 +80,7 @@ class HeLLMSettings(SequenceSettings):
     """Type of the frozen backbone; what is trained is always fp32."""
     tuning: Literal["auto", "lora", "full"] = "auto"
     lora_rank: PositiveInt = 16
-    lora_alpha: PositiveFloat = 16
+    lora_alpha: PositiveInt = 16
     lora_dropout: float = Field(default=0.05, ge=0, lt=1)
     fidelity: Literal["release", "paper"] = "release"
     head: Literal["frozen", "trainable", "tied", "feature"] = "frozen"
@@ -209,7 +208,7 @@ class HeLLM(SequentialRecommender):
         """[E^G ; E^S] or the part that the switches leave. `[N, 2d]`"""
         parts = [graph] * self.options.use_graph_id + [sequence] * self.options.use_sequence_id
         if not parts:
-            raise UserError("HeLLM: use_graph_id and use_sequence_id are both off; items would have no vector")
+            raise UserError("HeLLM: use_graph_id and use_sequence_id are both off; keep one")
         return torch.cat(parts, dim=1)
 
     def _open_backbone(self, seed: int) -> None:
@@ -231,7 +230,8 @@ class HeLLM(SequentialRecommender):
         template = f"{options.instruction} {{items}} {options.response}"
         self.prompt = SlotPrompt(template, opened.tokenizer, bos=options.bos)
         # A pre-trained final norm can scale states far from 1; logits start at the size of a fresh one.
-        self.state_scale = float(self.backbone.norm.weight.detach().float().square().mean().rsqrt())
+        norm: Any = opened.model.norm
+        self.state_scale = float(norm.weight.detach().float().square().mean().rsqrt())
 
     def _build_prefix(self) -> None:
         """Learned rows, and the two nets that condition them on the pooled graph vectors."""
@@ -241,9 +241,9 @@ class HeLLM(SequentialRecommender):
         if options.prefix == "learned":
             return
         pooled = self.graph_items.shape[1] if release else options.pooled_size
-        self.pool_projection = (
-            nn.Identity() if release else nn.Linear(self.graph_items.shape[1], pooled, bias=False)
-        )
+        self.pool_projection: nn.Module = nn.Identity()
+        if not release:
+            self.pool_projection = nn.Linear(self.graph_items.shape[1], pooled, bias=False)
         self.key_net, self.value_net = (
             nn.Sequential(
                 nn.Identity() if release else nn.RMSNorm(pooled**2, eps=1e-6),
@@ -265,7 +265,7 @@ class HeLLM(SequentialRecommender):
             case "feature":
                 self.score = nn.Linear(self.width, self.item_vectors.shape[1])
             case "tied":
-                self.score = nn.Identity()
+                pass  # compares with the item projection
 
     # -- forward -----------------------------------------------------------------------
 
@@ -305,7 +305,8 @@ class HeLLM(SequentialRecommender):
                 logits = self.score(states)
         padding = torch.zeros(self.n_items, device=logits.device)
         padding[0] = -torch.inf
-        return logits + padding
+        allowed: Tensor = logits + padding
+        return allowed
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Cross entropy of each row's next item among all items."""

@@ -160,7 +160,7 @@ class HeLLMPre(GeneralRecommender):
         return [cosine_knn(table.float(), self.options.knn_k) + 1 for table in tables]
 
     def _weigh_hyperedges(self) -> None:
-        """Trainable diagonal W of each hypergraph, kept positive as exp of a free vector, from the identity."""
+        """Trainable diagonal W of each hypergraph: exp of a free vector, the identity at first."""
         if self.options.use_u2u:
             self.user_weight_log = nn.Parameter(torch.zeros(self.user_hypergraph.n_hyperedges))
         if self.options.use_i2i:

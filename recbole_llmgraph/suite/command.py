@@ -75,5 +75,3 @@ def _print_leaderboards(options: argparse.Namespace) -> None:
     roots = [root for root in (options.store, COMMITTED) if Path(root).is_dir()]
     names = [dataset_card(name).name for name in options.dataset]
     print(boards_text(roots, datasets=names, expect=options.model, preset=options.preset), file=sys.stdout)
-
-

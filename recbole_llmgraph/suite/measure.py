@@ -63,7 +63,9 @@ def code_version() -> dict[str, Any]:
     """Package version, commit and whether the checkout has changes of its own, as the process began."""
     root = Path(__file__).resolve().parents[2]
     commit = _git(root, "rev-parse", "--short=12", "HEAD")
-    dirty = bool(_git(root, "status", "--porcelain", "--untracked-files=no", "--", "recbole_llmgraph", "properties"))
+    dirty = bool(
+        _git(root, "status", "--porcelain", "--untracked-files=no", "--", "recbole_llmgraph", "properties")
+    )
     return {"version": recbole_llmgraph.__version__, "commit": commit, "dirty": dirty if commit else None}
 
 

@@ -1,6 +1,7 @@
 """The command-line contract that every command shares."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,12 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", type=names, default=[], help="datasets, comma list; or a card.yaml")
     parser.add_argument("--seeds", type=str, default="1", help="seeds, comma list (default: 1)")
     parser.add_argument("--preset", choices=PRESETS, default="standard", help="group of settings")
-    parser.add_argument("--protocol", choices=["seq", "rate", "sign"], help="default: the model's or dataset's")
+    parser.add_argument("--protocol", choices=["seq", "rate", "sign"], help="default: the model's")
     parser.add_argument(
         "--set", dest="sets", action="append", default=[], metavar="[Model.]KEY=VALUE", help="repeatable"
     )
     parser.add_argument("--store", type=Path, default=Path("runs"), help="folder of runs (default: runs/)")
-    parser.add_argument("--data", type=Path, help="folder of prepared data (default: $RECBOLE_LLMGRAPH_DATA or data/)")
+    parser.add_argument("--data", type=Path, help="prepared data (default: $RECBOLE_LLMGRAPH_DATA or data/)")
     parser.add_argument("--source", type=Path, help="folder of raw files, looked into before any download")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
     parser.add_argument("--dry-run", action="store_true", help="print what would run, train nothing")
@@ -102,7 +103,8 @@ def describe(name: str) -> str:
         return describe_model(model_cards()[name])
     if any(name in card.names for card in dataset_cards()):
         card = dataset_card(name)
-        return yaml.safe_dump(card.model_dump(exclude={"sources"}), sort_keys=False, allow_unicode=True).strip()
+        facts = card.model_dump(exclude={"sources"})
+        return yaml.safe_dump(facts, sort_keys=False, allow_unicode=True).strip()
     return describe_model(model_card(name))
 
 
@@ -112,7 +114,8 @@ def describe_model(card: ModelCard) -> str:
     lines = [f"{card.name}: {card.summary}"]
     if card.paper:
         lines.append(f"  {card.paper.title} ({card.paper.venue} {card.paper.year}) {card.paper.url}")
-    lines += ["", (__import__(kind.__module__, fromlist=["_"]).__doc__ or "").strip(), "", "Settings (default):"]
+    told = (sys.modules[kind.__module__].__doc__ or "").strip()
+    lines += ["", told, "", "Settings (default):"]
     for key, field in kind.settings.model_fields.items():
         lines.append(f"  {key:<20} {field.default!r}")
     for preset in PRESETS:

@@ -56,12 +56,12 @@ def _meet(
             given.text_encoder = str(load_table(path).meta["encoder"])
             given.paths[name] = str(path)
             given.identities[name] = path.parent.name
-            given.notes += [f"item text: {note}" for note in ready.manifest.get("notes", []) if "text" in note]
+            given.notes += [f"item text: {note}" for note in ready.manifest["notes"] if "text" in note]
         case ItemFeature(name, feature):
-            path = feature_file(ready, feature) if feature in ready.card.features else None
-            given.paths[name] = str(path) if path else ""
-            given.identities[name] = hash_file(path)[:16] if path else ""
-            if path is None:
+            image = feature_file(ready, feature) if feature in ready.card.features else None
+            given.paths[name] = str(image) if image else ""
+            given.identities[name] = hash_file(image)[:16] if image else ""
+            if image is None:
                 given.notes.append(f"no item {feature}s in this dataset: text alone")
         case ItemTable(name, model):
             stage = stage_cell(cell, model)

@@ -18,7 +18,7 @@ from recbole_llmgraph.base.progress import say
 from recbole_llmgraph.data.prepare import Prepared
 from recbole_llmgraph.host.config import make_config, recbole_values
 from recbole_llmgraph.host.dataset import Split, load_split
-from recbole_llmgraph.host.evaluation import Judge, Judgement
+from recbole_llmgraph.host.evaluation import Judge, Judgement, Mask
 from recbole_llmgraph.host.models import config_values
 from recbole_llmgraph.store.record import Code, Cost, Parameters, RunRecord
 from recbole_llmgraph.suite.cell import Cell
@@ -161,7 +161,7 @@ def make_model(cell: Cell, split: Split) -> Any:
     return cell.model_class(split.config, split.dataset).to(split.config["device"])
 
 
-def selection_mask(cell: Cell) -> str:
+def selection_mask(cell: Cell) -> Mask:
     """The mask under which validation picks epochs: the dataset's own."""
     return cell.dataset.mask_default
 
@@ -179,6 +179,7 @@ def _record(
 ) -> RunRecord:
     """Everything a row needs to be believed."""
     valid, test = judged
+    metrics: Any = {"valid": valid.metrics, "test": test.metrics}
     settings = {k: v for k, v in cell.settings.model_dump().items() if k not in given.identities}
     return RunRecord(
         key=key,
@@ -197,7 +198,7 @@ def _record(
         backbone=getattr(model, "backbone_name", None),
         text_encoder=given.text_encoder,
         mask=selection_mask(cell),
-        metrics={"valid": valid.metrics, "test": test.metrics},
+        metrics=metrics,
         best_epoch=progress.best_epoch or progress.epochs_run,
         epochs_run=progress.epochs_run,
         budget={"epochs": cell.settings.epochs, "stopping_step": cell.settings.stopping_step},

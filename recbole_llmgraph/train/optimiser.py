@@ -37,7 +37,7 @@ def learning_rate(settings: TrainSettings, step: int, total: int, steps_per_epoc
     match settings.schedule:
         case "exponential":
             epoch = step // steps_per_epoch
-            return peak * settings.schedule_rate ** (epoch / settings.schedule_epochs)
+            return float(peak * settings.schedule_rate ** (epoch / settings.schedule_epochs))
         case "linear":
             return peak * (floor + (1 - floor) * (1 - done))
         case "cosine":

@@ -57,7 +57,7 @@ class TrainSettings(Settings):
     warmup_fraction: float = Field(default=0.0, ge=0, lt=1)
     """Fraction of all steps over which the learning rate rises from zero."""
     accelerate: bool = True
-    """Exact accelerations (length-sorted batches, `EdgeIndex` propagation); False runs RecBole's plain path."""
+    """Exact accelerations (length-sorted batches, sparse rows); False runs RecBole's plain path."""
 
 
 class SequenceSettings(TrainSettings):

@@ -5,6 +5,7 @@ It trains RecBole's models and ours alike: a model gives `calculate_loss(interac
 `enter_phase(name)`, `start_epoch(epoch)` and `epoch_log()`.
 """
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.base.progress import say, track
 from recbole_llmgraph.host.batches import load_batch
 from recbole_llmgraph.host.dataset import Split
@@ -31,6 +33,8 @@ from recbole_llmgraph.train.settings import Phase, TrainSettings
 
 #: Seconds between checkpoints; epochs since the last one are trained again after a kill.
 CHECKPOINT_EVERY = 20.0
+#: Environment variable with another number of seconds; 0 writes one after every epoch.
+CHECKPOINT_VARIABLE = "RECBOLE_LLMGRAPH_CHECKPOINT_SECONDS"
 
 
 class Trainer:
@@ -44,6 +48,7 @@ class Trainer:
         seed: of the run.
         validate: model -> score to be maximised; called every `settings.eval_step` epochs.
         on_epoch: called after every epoch with its history entry (sweeps report there).
+        checkpoint_seconds: seconds between checkpoints; default `$RECBOLE_LLMGRAPH_CHECKPOINT_SECONDS`, else 20.
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class Trainer:
         seed: int,
         validate: Callable[[Any], float],
         on_epoch: Callable[[dict[str, Any]], None] | None = None,
+        checkpoint_seconds: float | None = None,
     ) -> None:
         """See the class."""
         self.model = model
@@ -72,6 +78,7 @@ class Trainer:
         self.progress = Progress()
         self.best: dict[str, Tensor] | None = None
         self.saved_at = time.monotonic()
+        self.checkpoint_seconds = _checkpoint_seconds() if checkpoint_seconds is None else checkpoint_seconds
 
     def fit(self) -> Progress:
         """Train to the end, from the checkpoint when there is one; the model holds the kept weights."""
@@ -107,7 +114,7 @@ class Trainer:
             _report(entry, phase)
             if self.on_epoch:
                 self.on_epoch(entry)
-            if time.monotonic() - self.saved_at > CHECKPOINT_EVERY:
+            if time.monotonic() - self.saved_at >= self.checkpoint_seconds:
                 save_checkpoint(self.path, self.progress, self.model, optimiser, self.best)
                 self.saved_at = time.monotonic()
 
@@ -153,7 +160,7 @@ class Trainer:
 
     def _backward(self, interaction: Any, share: int) -> float:
         found = self.model.calculate_loss(interaction)
-        loss = sum(found) if isinstance(found, tuple) else found
+        loss: Tensor = torch.stack(found).sum() if isinstance(found, tuple) else found
         value = float(loss.detach())
         if not np.isfinite(value):
             raise FloatingPointError(
@@ -187,6 +194,15 @@ class Trainer:
         progress.since_best += 1
         if self.settings.stopping_step and progress.since_best >= self.settings.stopping_step:
             progress.finished = True
+
+
+def _checkpoint_seconds() -> float:
+    """Seconds between checkpoints, from the environment where it says so."""
+    told = os.environ.get(CHECKPOINT_VARIABLE) or str(CHECKPOINT_EVERY)
+    try:
+        return float(told)
+    except ValueError:
+        raise UserError(f"${CHECKPOINT_VARIABLE}={told}: expected a number of seconds such as 20") from None
 
 
 def _plain(model: Any) -> str:
