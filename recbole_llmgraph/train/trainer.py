@@ -48,7 +48,7 @@ class Trainer:
         seed: of the run.
         validate: model -> score to be maximised; called every `settings.eval_step` epochs.
         on_epoch: called after every epoch with its history entry (sweeps report there).
-        checkpoint_seconds: seconds between checkpoints; default `$RECBOLE_LLMGRAPH_CHECKPOINT_SECONDS`, else 20.
+        checkpoint_seconds: between two checkpoints; default `$RECBOLE_LLMGRAPH_CHECKPOINT_SECONDS`, else 20.
     """
 
     def __init__(
