@@ -35,4 +35,4 @@ def bipartite_adjacency(users: Tensor, items: Tensor, n_users: int, n_items: int
 
 def propagate(adjacency: SparseMatrix, x: Tensor) -> Tensor:
     """One step of propagation, `A x`: `[n, d]` to `[n, d]`."""
-    return adjacency(x)
+    return adjacency @ x
