@@ -95,8 +95,8 @@ def permutation_p(difference: np.ndarray, resamples: int, seed: int) -> float:
     from scipy import stats
 
     moved = difference[difference != 0]
-    if not len(moved):
-        return 1.0
+    if len(moved) < 2:
+        return 1.0  # one user: both signs are as extreme
     found = stats.permutation_test(
         (moved,),
         np.sum,

@@ -126,7 +126,7 @@ class RunStore:
             if topk is not None:
                 topk.to_parquet(temporary / TOPK, compression="zstd", index=False)
             for path in folder_files:
-                shutil.copy2(path, temporary / path.name)
+                shutil.copyfile(path, temporary / path.name)
             write_record(record, temporary)
         _warn_if_other(record, folder)
         return folder
@@ -142,6 +142,7 @@ def write_record(record: RunRecord, folder: Path) -> None:
     files = {path.name: hash_file(path) for path in sorted(folder.iterdir()) if path.name != RUN}
     sealed = record.model_copy(update={"files": files})
     write_json(folder / RUN, sealed.plain() | {"seal": sealed.seal()})
+    (folder / RUN).chmod(0o644)  # a store may be shared; temporary files are their owner's alone
 
 
 def read_run(folder: Path) -> RunRecord:

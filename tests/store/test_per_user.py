@@ -26,6 +26,7 @@ def slow(kind: str, k: int, rank: int) -> float:
     return next((1 / place for place, hit in enumerate(hits, start=1) if hit), 0.0)  # mrr
 
 
+@settings(deadline=None)
 @given(ranks=ranks_of, kind=st.sampled_from(KINDS), k=st.integers(1, 25))
 def test_metrics_of_ranks_equal_the_definition(ranks, kind, k):
     found = metric_of_rank(f"{kind}@{k}", np.array(ranks))
@@ -55,7 +56,7 @@ def test_metrics_of_ranks_equal_recboles_to_the_last_bit(monkeypatch):
             assert np.array_equal(metric_of_rank(f"{kind}@{k}", ranks), columns[:, k - 1].astype(float)), kind
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(
     train=ranks_of,
     precision=st.sampled_from([np.float64, np.float32]),
@@ -81,6 +82,7 @@ def test_files_round_trip(train, tmp_path_factory):
     )
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=40),
 )
