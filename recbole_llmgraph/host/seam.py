@@ -30,11 +30,15 @@ def shield_argv() -> Iterator[None]:
 
 @contextmanager
 def keep_environment() -> Iterator[None]:
-    """Restore environment variables, torch's threads and anomaly detection, and the warning filters."""
+    """Restore environment variables, torch's threads and anomaly detection, and the warning filters.
+
+    Inside, RecBole's own warnings about the pandas to come are silent: `compat.check_versions` refuses it.
+    """
     before = {name: os.environ.get(name) for name in WRITTEN}
     threads, anomaly = torch.get_num_threads(), torch.is_anomaly_enabled()
     try:
         with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
             yield
     finally:
         for name, value in before.items():

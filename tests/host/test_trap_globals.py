@@ -11,6 +11,7 @@ import colorama
 import pytest
 import torch
 from recbole.config import Config
+from recbole.data import create_dataset
 from recbole.utils import init_logger
 
 from recbole_llmgraph.host import originals
@@ -93,3 +94,16 @@ def test_a_second_logger_writes_into_the_first_ones_file(
             handler.close()
     assert first == second
     assert "BPR" in second[0]
+
+
+def test_recboles_pandas_warnings_stay_inside(config: Any) -> None:
+    settings = config("BPR")
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        with keep_environment():
+            create_dataset(settings)
+            warnings.warn("somebody else's", FutureWarning, stacklevel=1)
+        create_dataset(settings)
+    said = [str(warning.message) for warning in heard]
+    assert "somebody else's" in said[0]
+    assert any("chained assignment" in text for text in said[1:])

@@ -12,6 +12,7 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from torch import nn
 
+from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.host import originals
 from recbole_llmgraph.host.batches import load_batch, trim
 from recbole_llmgraph.host.dataset import training_pairs
@@ -278,3 +279,8 @@ def test_every_baseline_has_a_card_whose_presets_fit(split: Any) -> None:
             for preset in ("quick", "standard", "paper"):
                 settings = kind.settings.read(card.preset_settings(dataset, preset))
                 assert "train_batch_size" in kind.recbole_config(settings)
+
+
+def test_bert4rec_needs_room_for_a_mask() -> None:
+    with pytest.raises(UserError, match="max_history=5"):
+        BERT4Rec.settings.read({"max_history": 4, "mask_ratio": 0.2})

@@ -9,12 +9,14 @@ the masked positions alone. As in RecBole, the first slot is never predicted (it
 a batch of one-item histories therefore has no loss, where RecBole's mean over nothing is NaN.
 """
 
-from typing import Any, ClassVar
+from math import ceil
+from typing import Any, ClassVar, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.host import originals
 from recbole_llmgraph.model.baseline.cross_entropy import item_cross_entropy
 from recbole_llmgraph.model.baseline.encoder import fuse_gelu
@@ -30,6 +32,15 @@ class BERT4RecSettings(TransformerSettings):
     """Chance of an item to be masked; also bounds masked items a row to this share of `max_history`."""
     ft_ratio: float = Field(default=0.5, ge=0, le=1)
     """Share of batches that mask the last item alone, as scoring does."""
+
+    @model_validator(mode="after")
+    def _room_for_a_mask(self) -> Self:
+        if int(self.mask_ratio * self.max_history) < 1:
+            raise UserError(
+                f"BERT4Rec: mask_ratio {self.mask_ratio} of max_history {self.max_history} leaves no item to mask. "
+                f"Type: --set BERT4Rec.max_history={ceil(1 / self.mask_ratio)} or more"
+            )
+        return self
 
 
 #: Values that sweeps try.

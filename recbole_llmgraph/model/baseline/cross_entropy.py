@@ -12,8 +12,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-#: Scores held at once: 4 MB in fp32.
+#: Scores held at once on a processor: 4 MB in fp32, which its cache takes.
 SCORES_AT_ONCE = 1 << 20
+#: The same on a GPU, whose kernels want more rows: 256 MB.
+SCORES_AT_ONCE_GPU = 1 << 26
 #: Scores `[rows, N]` and targets of a few rows -> their summed loss and its slope in the scores.
 Tile = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -58,7 +60,7 @@ class _TiledLoss(torch.autograd.Function):
         d_states, d_table = torch.zeros_like(states), torch.zeros_like(table)
         d_bias = None if bias is None else torch.zeros_like(bias)
         total = states.new_zeros(())
-        size = max(1, SCORES_AT_ONCE // len(table))
+        size = max(1, (SCORES_AT_ONCE_GPU if states.is_cuda else SCORES_AT_ONCE) // len(table))
         for start in range(0, len(states), size):
             rows = slice(start, start + size)
             scores = states[rows] @ table.T if bias is None else torch.addmm(bias, states[rows], table.T)
