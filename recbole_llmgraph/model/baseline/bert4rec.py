@@ -37,7 +37,7 @@ class BERT4RecSettings(TransformerSettings):
     def _room_for_a_mask(self) -> Self:
         if int(self.mask_ratio * self.max_history) < 1:
             raise UserError(
-                f"BERT4Rec: mask_ratio {self.mask_ratio} of max_history {self.max_history} leaves no item to mask. "
+                f"BERT4Rec: mask_ratio {self.mask_ratio} of max_history {self.max_history} masks no item. "
                 f"Type: --set BERT4Rec.max_history={ceil(1 / self.mask_ratio)} or more"
             )
         return self
