@@ -8,7 +8,7 @@ from recbole_llmgraph.host.config import recbole_values
 from recbole_llmgraph.host.evaluation import SCORES_AT_ONCE
 from recbole_llmgraph.host.models import config_values
 from recbole_llmgraph.model.catalogue import Preset, model_card
-from recbole_llmgraph.suite.cell import choose_protocol, resolve_cell
+from recbole_llmgraph.suite.cell import Cell, choose_protocol, resolve_cell
 from recbole_llmgraph.suite.house import House, default_data_folder
 from recbole_llmgraph.suite.provide import provide, with_paths
 from recbole_llmgraph.suite.run import Runner
@@ -58,17 +58,22 @@ def recbole_settings(
         data=Path(data) if data else default_data_folder(),
         source=Path(source) if source else None,
     )
-    ready = house.ready(card)
+    return _config_dict(cell, house)
+
+
+def _config_dict(cell: Cell, house: House) -> dict[str, Any]:
+    """A cell as RecBole's config keys, with everything it stands on made."""
+    ready = house.ready(cell.dataset)
     given = provide(cell, house, ready, Runner(house).item_table)
     of_model = getattr(cell.model_class, "recbole_config", config_values)
     values = recbole_values(
-        chosen.family,
+        cell.model.family,
         of_model(with_paths(cell, given).settings),
         folder=ready.folder,
         protocol=cell.protocol,
-        seed=seed,
+        seed=cell.seed,
     )
     # RecBole counts users in a sequential evaluation batch and scores in a general one.
     items = int(ready.manifest["counts"]["items"])
-    values["eval_batch_size"] = SCORES_AT_ONCE // (items if chosen.family == "sequential" else 1)
+    values["eval_batch_size"] = SCORES_AT_ONCE // (items if cell.model.family == "sequential" else 1)
     return values
