@@ -114,7 +114,7 @@ def hellmpre(bench: Bench) -> list[Row]:
     model, split, settings = bench.ours("HeLLMPre")
     seconds = bench.epoch_seconds(model, split, settings)
     peak = peak_memory_mb()
-    return [Row(f"HeLLMPre epoch (peak resident {peak:,.0f} MiB)", seconds, None, "–")]
+    return [Row(f"HeLLMPre epoch (peak resident {peak:,.0f} MB)", seconds, None, "–")]
 
 
 def lightgcn(bench: Bench) -> list[Row]:

@@ -56,7 +56,7 @@ def write_made(folder: Path, scale: int, seed: int = 0) -> int:
 
 
 def measure(scale: int, steps: int) -> tuple[int, float, float]:
-    """Training interactions, median seconds a step and peak resident MiB at one scale."""
+    """Training interactions, median seconds a step and peak resident MB at one scale."""
     with tempfile.TemporaryDirectory() as name:
         write_made(Path(name), scale)
         settings = HeLLMPreSettings()
@@ -93,7 +93,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"HeLLMPre, {options.threads} threads, torch {torch.__version__}\n")
-    print("| scale | training interactions | ms a step | ns a step and interaction | peak resident MiB |")
+    print("| scale | training interactions | ms a step | ns a step and interaction | peak resident MB |")
     print("| ---: | ---: | ---: | ---: | ---: |")
     for scale in map(int, options.scales.split(",")):
         count, seconds, peak = measure(scale, options.steps)

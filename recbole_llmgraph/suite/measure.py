@@ -26,14 +26,14 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory_mb() -> float:
-    """Peak resident memory since `reset_peak_memory`, in MiB, the interpreter and libraries included."""
+    """Peak resident memory since `reset_peak_memory`, in 10^6 bytes, the interpreter and libraries included."""
     try:
         status = Path("/proc/self/status").read_text()
-        return float(status.split("VmHWM:")[1].split()[0]) / 1024
+        return float(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
     except (OSError, IndexError):
         import resource
 
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def parameter_counts(model: nn.Module) -> dict[str, int]:
