@@ -70,7 +70,7 @@ class Hypergraph(nn.Module):
 
     def _scale(self, w: Tensor) -> Tensor:
         """d^-1, or d^-1/2 when symmetric; zero where d is. `[n, 1]`"""
-        degree = self.incidence(w * self.others)
+        degree: Tensor = self.incidence(w * self.others)
         empty = degree <= 0
         inverse = degree.masked_fill(empty, 1).reciprocal().masked_fill(empty, 0)
         return inverse.sqrt() if self.symmetric else inverse
