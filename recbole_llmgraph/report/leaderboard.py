@@ -45,8 +45,8 @@ class Leaderboard:
         test_users: users behind every mean, None where runs do not say.
         single_target: one test item a user, so that Recall is the hit rate; None where unknown.
         rows: one row a model, variant and group of settings; columns `model variant backbone
-            text_encoder seeds keys folders code selection_mask notes stages`, each metric, its
-            95 % half-width over seeds as `<metric> ±` (NaN for one seed), and `COSTS`.
+            text_encoder budget seeds keys folders code machine selection_mask notes stages`, metrics, their
+            95 % half-widths over seeds as `<metric> ±` (NaN for one seed), and `COSTS`.
         runs: the runs behind the rows.
     """
 
@@ -132,10 +132,11 @@ def _row_order(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _row(group: list[Run]) -> dict[str, Any]:
     """One row: means over seeds, and what the seeds share."""
-    shared = ("model", "variant", "group", "settings", "selection_mask", "backbone", "text_encoder")
+    shared = ("model", "variant", "group", "settings", "selection_mask", "backbone", "text_encoder", "budget")
     row: dict[str, Any] = {name: _known(group[0][name]) for name in shared}
     row |= {f"{name}s": tuple(run[name] for run in group) for name in ("seed", "key", "folder")}
-    row["code"] = ", ".join(sorted({run["code"] for run in group}))
+    for name in ("code", "machine"):
+        row[name] = ", ".join(sorted({run[name] for run in group}))
     for name in ("notes", "stages"):
         row[name] = tuple(dict.fromkeys(value for run in group for value in run[name]))
     for metric in METRICS:
@@ -148,8 +149,8 @@ def _row(group: list[Run]) -> dict[str, Any]:
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Rows with every column, also when there are none."""
-    text = ("model", "variant", "group", "settings", "selection_mask", "backbone", "text_encoder")
-    lists = ("seeds", "keys", "folders", "code", "notes", "stages")
+    text = ("model", "variant", "group", "settings", "selection_mask", "backbone", "text_encoder", "budget")
+    lists = ("seeds", "keys", "folders", "code", "machine", "notes", "stages")
     numbers = [name for metric in METRICS for name in (metric, f"{metric} ±")] + list(COSTS)
     frame = pd.DataFrame(rows, columns=[*text, *lists, *numbers])
     return frame.astype(dict.fromkeys(numbers, np.float64))

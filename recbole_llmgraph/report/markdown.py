@@ -1,5 +1,6 @@
 """Markdown: hostile text made harmless, tables, and one leaderboard as a section of a page."""
 
+import json
 import os
 import re
 import shlex
@@ -157,14 +158,14 @@ def _rows(board: Leaderboard, page_folder: Path | None) -> list[list[str]]:
     forms: tuple[tuple[str, Callable[[float], str]], ...] = (
         ("parameters_total", amount),
         ("parameters_trained", amount),
-        ("epochs_run", count),
         ("best_epoch", count),
         ("seconds_per_epoch", amount),
         ("seconds_total", lambda seconds: amount(seconds / 60)),
         ("eval_users_per_second", amount),
         ("peak_memory_mb", "{:,.0f}".format),
     )
-    columns += [[number(row[name], form) for row in rows] for name, form in forms]
+    costs = [[number(row[name], form) for row in rows] for name, form in forms]
+    columns += [*costs[:2], [_epochs(row) for row in rows], *costs[2:]]
     columns.append([escape(row["code"]) for row in rows])
     columns.append([_keys(row, page_folder) for row in rows])
     return [list(cells) for cells in zip(*columns, strict=True)]
@@ -176,6 +177,13 @@ def _metric_column(rows: Sequence[Mapping[Any, Any]], metric: str) -> list[str]:
     half = [row[f"{metric} ±"] for row in rows]
     texts = marked(values, [number(value, "{:.4f}".format) for value in values])
     return [text if np.isnan(h) else f"{text} ± {h:.4f}" for text, h in zip(texts, half, strict=True)]
+
+
+def _epochs(row: Mapping[Any, Any]) -> str:
+    """`21 of 30`: epochs run, and how many the budget allowed where the run says."""
+    allowed = json.loads(row["budget"]).get("epochs")
+    ran = number(row["epochs_run"], count)
+    return f"{ran} of {count(allowed)}" if isinstance(allowed, int | float) and ran != ABSENT else ran
 
 
 def _name(row: Mapping[Any, Any]) -> str:

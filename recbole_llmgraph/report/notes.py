@@ -9,7 +9,7 @@ from recbole_llmgraph.report.leaderboard import KEY_LENGTH, Leaderboard
 
 
 def notes(board: Leaderboard) -> list[tuple[str, list[str]]]:
-    """Notes with the rows they concern, each said once; in the order: origin, selection, stages, settings."""
+    """Notes with the rows they concern, each said once; with twins last."""
     said: dict[str, list[str]] = {}
     rows = sorted(board.rows.to_dict("records"), key=lambda row: (row["model"], row["variant"], row["keys"]))
     for row in rows:
@@ -42,6 +42,8 @@ def _of_row(row: Mapping[Any, Any], mask: str) -> list[str]:
     if row["stages"]:
         stages = ", ".join(f"{model} {key[:KEY_LENGTH]}" for model, key in row["stages"])
         found.append(f"stands on {stages}; their time is not in this row")
+    if row["machine"]:
+        found.append(f"seconds measured on {row['machine']}")
     return found
 
 

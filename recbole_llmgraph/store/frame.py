@@ -37,6 +37,7 @@ COLUMNS = (
     "seconds_total",
     "eval_users_per_second",
     "peak_memory_mb",
+    "machine",
     "code",
     "budget",
     "notes",
@@ -73,6 +74,7 @@ def _row(run: StoredRun, mask: Any, groups: Mapping[str, str]) -> dict[str, Any]
         "selection_mask": record.mask,
         "parameters_total": record.parameters.total if record.parameters else None,
         "parameters_trained": record.parameters.trained if record.parameters else None,
+        "machine": _machine(record),
         "code": _code(record),
         "budget": canonical(record.budget),
         "notes": tuple(record.notes),
@@ -111,6 +113,14 @@ def _seedless(record: RunRecord) -> dict[str, Any]:
     """What decides a result, seed and stages apart."""
     names = {"settings", "results_version", "backbone", "text_encoder", "mask", "budget"}
     return record.model_dump(mode="json", include=names)
+
+
+def _machine(record: RunRecord) -> str:
+    """`2 threads, Some CPU`: what the seconds were measured on; empty when the run does not say."""
+    threads = record.cost.threads
+    told = [f"{threads} thread{'s' if threads != 1 else ''}" if threads else ""]
+    told += [str(record.environment.get(name) or "") for name in ("gpu", "cpu")]
+    return ", ".join(part for part in told if part)
 
 
 def _code(record: RunRecord) -> str:

@@ -19,7 +19,7 @@ from recbole_llmgraph.report.markdown import (
     run_command,
     table,
 )
-from recbole_llmgraph.store.record import Code, Stage
+from recbole_llmgraph.store.record import Code, Cost, Stage
 
 HOSTILE = (
     "<script>alert(1)</script> a|b\n| c | `x` **y** [z](http://e) <img src=x onerror=alert(1)> &amp; ~~$#!"
@@ -120,6 +120,21 @@ def test_a_table_says_everything_above_and_in_its_cells(add, boards):
     assert "HeLLM" in first and "**0." in first and "0.1.0 abcdef0\\*" in first and "<u>0." in second
     assert " 1.53M |" in first and " 200,000 |" in first and " 11.7 |" in first and " 2,346 |" in first
     assert len({cells(line) for line in (header, ruler, first, second)}) == 1
+
+
+def test_epochs_stand_against_their_budget(add, boards):
+    add("Told", budget={"epochs": 30}, hit=0.5)
+    add("Untold", epochs_run=None)
+    first, second = rows_of(leaderboard_section(boards()[0]))[2:]
+    assert "| 10 of 30 |" in first and " of " not in second
+
+
+def test_what_seconds_were_measured_on_is_said(add, boards):
+    add(cost=Cost(threads=2), environment={"cpu": "Some CPU", "gpu": None})
+    add("B", cost=Cost(threads=1), environment={"cpu": "Some CPU", "gpu": "H200"})
+    text = leaderboard_section(boards()[0])
+    assert "seconds measured on 2 threads, Some CPU: HeLLM" in text
+    assert "seconds measured on 1 thread, H200, Some CPU: B" in text
 
 
 def test_without_the_mask_the_words_are_others(add, boards):
