@@ -167,3 +167,12 @@ def test_brand_is_told_from_categories(shop, tmp_path) -> None:
         {"item_id": "3", "categories": ["Tools"]},
         {"item_id": "4"},
     ]
+
+
+def test_a_field_comes_whole_from_the_first_file_that_has_it(shop, tmp_path) -> None:
+    """Item 1 has no title in the first file: the second file's titles are not mixed in."""
+    shop.all_of_s3rec()
+    shop.write("mini.items.tsv", "item_id\ttitle\tidgenrec_words\n1\tOther title\tword1\n")
+    prepared = made(shop, tmp_path)
+    assert item_texts(prepared, ["title"])["1"] == ""
+    assert item_texts(prepared, ["keywords"])["1"] == "word1"
