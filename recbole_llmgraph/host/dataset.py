@@ -148,11 +148,13 @@ def _lines(dataset: Dataset, users: Ids, items: Ids) -> bytes:
     return "\n".join(f"{u}\t{i}" for u, i in zip(user_tokens[order], tokens[order], strict=True)).encode()
 
 
-def permute_targets(parts: int, seed: int) -> Callable[[Dataset], None]:
+def permute_targets(parts: int, seed: int, *, redraw: bool = False) -> Callable[[Dataset], None]:
     """Audit hook for `load_split`: shuffle items among the last `parts` interactions of all users.
 
     `parts=1` permutes test targets, `parts=2` validation and test targets (each among themselves).
-    Whatever training produces must not change; see the leak test.
+    Whatever training produces must not change; see the leak test. A permutation leaves every item as
+    frequent as it was; `redraw` puts items drawn uniformly in place of the targets, so that a leak of
+    frequencies shows as well.
     """
 
     def permute(dataset: Dataset) -> None:
@@ -162,7 +164,10 @@ def permute_targets(parts: int, seed: int) -> Callable[[Dataset], None]:
         items = frame[dataset.iid_field].to_numpy().copy()
         for part in range(1, parts + 1):
             rows = np.flatnonzero(backward.to_numpy() == part)
-            items[rows] = items[rng.permutation(rows)]
+            if redraw:
+                items[rows] = rng.integers(1, dataset.num(dataset.iid_field), len(rows))
+            else:
+                items[rows] = items[rng.permutation(rows)]
         frame[dataset.iid_field] = items
 
     return permute

@@ -34,7 +34,8 @@ class Judgement:
     Attributes:
         metrics: mask -> metric (`recall@10`) -> mean over users, as RecBole's evaluator gives it.
         per_user: one row a user, by position in the split; columns `metric|mask`.
-        items: mask -> ids of the best items, best first. `[n_users, max topk]`
+        items: mask -> ids of the best items, best first; 0 where a user has no more candidates.
+            `[n_users, max topk]`
         users: positions' internal user ids. `[n_users]`
         seconds: scoring and ranking time.
     """
@@ -105,7 +106,7 @@ class Judge:
             if mask == "train":
                 seen = self.split.training_matrix[users.cpu().numpy()].tocoo()
                 scores[torch.from_numpy(seen.row).long(), torch.from_numpy(seen.col).long()] = -torch.inf
-            best = scores.topk(self.topk, dim=1).indices
+            best = _best(scores, self.topk)
             hits[mask] = torch.cat([positive.gather(1, best).int(), count.int()], dim=1).cpu()
             items[mask] = best.int().cpu()
         return users.cpu(), hits, items
@@ -122,6 +123,14 @@ class Judge:
             for k in self.split.config["topk"]:
                 columns[f"{name}@{k}"] = values[:, k - 1]
         return pd.DataFrame(columns)
+
+
+def _best(scores: Tensor, k: int) -> Tensor:
+    """Ids of the `k` best items, best first; padding (0) where no candidate is left. `[B, N] -> [B, k]`"""
+    best = scores.topk(k, dim=1)
+    if best.values.isnan().any():  # NaN sorts before every number
+        raise FloatingPointError("the model's scores hold NaN; lower learning_rate or set clip_grad_norm")
+    return best.indices.masked_fill(best.values == -torch.inf, 0)
 
 
 def _struct(hits: Tensor) -> DataStruct:

@@ -118,7 +118,10 @@ class Runner:
             pd.DataFrame(progress.history).to_csv(temporary, index=False)
         tokens = np.array(split.item_tokens())
         topk = pd.DataFrame(
-            {f"items|{mask}": [" ".join(row) for row in tokens[items]] for mask, items in test.items.items()}
+            {
+                f"items|{mask}": [" ".join(tokens[row[row > 0]]) for row in items]
+                for mask, items in test.items.items()
+            }
         )
         users = split.dataset.field2id_token[split.dataset.uid_field].astype(str)
         topk.insert(0, "user", users[test.users])
@@ -203,20 +206,25 @@ def _record(
         epochs_run=progress.epochs_run,
         budget={"epochs": cell.settings.epochs, "stopping_step": cell.settings.stopping_step},
         parameters=Parameters(**parameter_counts(model)),
-        cost=Cost(
-            seconds_per_epoch=progress.train_seconds / max(1, progress.epochs_run),
-            seconds_to_best=progress.seconds_to_best or progress.train_seconds,
-            seconds_total=time.perf_counter() - clock,
-            eval_users_per_second=test.users_per_second,
-            peak_memory_mb=peak_memory_mb(),
-            threads=torch.get_num_threads(),
-        ),
+        cost=_cost(progress, test, time.perf_counter() - clock),
         environment=environment(),
         code=Code(**code_version()),
         notes=[*given.notes, *getattr(model, "notes", [])],
         stages=given.stages,
         started=started.isoformat(timespec="seconds"),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _cost(progress: Progress, test: Judgement, seconds: float) -> Cost:
+    """What a run cost; of a resumed run, the longer of its training time and its last sitting."""
+    return Cost(
+        seconds_per_epoch=progress.train_seconds / max(1, progress.epochs_run),
+        seconds_to_best=progress.seconds_to_best or progress.train_seconds,
+        seconds_total=max(seconds, progress.train_seconds),
+        eval_users_per_second=test.users_per_second,
+        peak_memory_mb=peak_memory_mb(),
+        threads=torch.get_num_threads(),
     )
 
 

@@ -204,9 +204,15 @@ def evaluation_targets(split: Any) -> Any:
     return target_pairs(split.test)
 
 
-def test_batches_hold_as_many_users_as_memory_allows(
-    workshop: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scores_that_are_no_numbers_stop_the_run(families: dict[str, Any]) -> None:
+    split = families["SASRec"]
+    matrix = torch.zeros(split.n_users, split.n_items)
+    matrix[5, 7] = torch.nan
+    with pytest.raises(FloatingPointError, match="NaN"):
+        Judge(split)(Fixed(matrix, split.dataset.uid_field), "test")
+
+
+def test_batches_hold_as_many_users_as_memory_allows(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = workshop.reference("LightGCN")
     asked = []
     model = Fixed(torch.rand(trained.split.n_users, trained.split.n_items), "user_id")
