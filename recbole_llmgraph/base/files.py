@@ -25,6 +25,7 @@ def new_file(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
+        temporary.chmod(0o644)  # mkstemp makes files that their owner alone may read
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
