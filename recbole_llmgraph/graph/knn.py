@@ -60,7 +60,7 @@ def _nearest(rows: Tensor, exact: Tensor, coarse: Tensor, k: int, include_self: 
     chosen = _order(pairs, ids, rows, k, include_self, n)
     # The row itself apart, the k-th choice must beat every row outside the candidates beyond doubt.
     crowded = values[:, -1] > values[:, min(k, wide - 1)] - COARSE
-    if wide < n:
+    if wide < n and bool(crowded.any()):
         for part in crowded.nonzero()[:, 0].split(EXACT_ROWS):
             everyone = torch.arange(n, device=rows.device).expand(len(part), n)
             full = exact[rows[part]] @ exact.T

@@ -49,10 +49,13 @@ def cross_view_infonce(anchors: Tensor, z: Tensor, h: Tensor, tau: float) -> Ten
         Scalar.
 
     Raises:
-        ValueError: views of different shape, no anchors, or a temperature that is not positive.
+        ValueError: views of different shape or of half precision, no anchors, or a temperature that is
+            not positive.
     """
     if z.shape != h.shape or z.dim() != 2:
         raise ValueError(f"two views of the same nodes are needed, not {list(z.shape)} and {list(h.shape)}")
+    if z.dtype != h.dtype or z.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"views must both be float32 or float64, not {z.dtype} and {h.dtype}")
     if anchors.dim() != 1 or not len(anchors):
         raise ValueError(f"anchors must be a list of at least one row, not {list(anchors.shape)}")
     if not tau > 0:
