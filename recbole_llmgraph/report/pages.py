@@ -135,6 +135,5 @@ def write_pages(pages: Iterable[Page], out: Path) -> list[Path]:
         if not path.is_file() or path.read_text(encoding="utf-8") != page.text:
             with new_file(path) as temporary:
                 temporary.write_text(page.text, encoding="utf-8")
-                temporary.chmod(0o644)
         written.append(path)
     return written

@@ -142,7 +142,6 @@ def write_record(record: RunRecord, folder: Path) -> None:
     files = {path.name: hash_file(path) for path in sorted(folder.iterdir()) if path.name != RUN}
     sealed = record.model_copy(update={"files": files})
     write_json(folder / RUN, sealed.plain() | {"seal": sealed.seal()})
-    (folder / RUN).chmod(0o644)  # a store may be shared; temporary files are their owner's alone
 
 
 def read_run(folder: Path) -> RunRecord:
