@@ -30,7 +30,7 @@ def _inverse_norm(x: Tensor) -> Tensor:
     return inverse
 
 
-def cross_view_infonce(anchors: Tensor, z: Tensor, h: Tensor, tau: float) -> Tensor:
+def cross_view_infonce(anchors: Tensor, z: Tensor, h: Tensor, tau: float, keep_self: bool = False) -> Tensor:
     """CL(z, h) of MMHCL and HeLLM over the given anchors.
 
         mean_x -log exp s(z_x, h_x) / (sum_y exp s(z_x, h_y) + sum_{y != x} exp s(z_x, z_y)),  s = cos / tau
@@ -44,6 +44,7 @@ def cross_view_infonce(anchors: Tensor, z: Tensor, h: Tensor, tau: float) -> Ten
         z: `[N, d]`, float32 or float64.
         h: `[N, d]`, the other view of the same nodes.
         tau: temperature, positive.
+        keep_self: let y = x stand in the second sum too (HeLLM's eq. 7 as printed).
 
     Returns:
         Scalar.
@@ -61,7 +62,7 @@ def cross_view_infonce(anchors: Tensor, z: Tensor, h: Tensor, tau: float) -> Ten
     if not tau > 0:
         raise ValueError(f"tau must be positive, not {tau}")
     differentiable = torch.is_grad_enabled() and (z.requires_grad or h.requires_grad)
-    loss: Tensor = _CrossView.apply(anchors, z, h, float(tau), differentiable)
+    loss: Tensor = _CrossView.apply(anchors, z, h, float(tau), keep_self, differentiable)
     return loss
 
 
@@ -78,13 +79,21 @@ class _CrossView(torch.autograd.Function):
     """Loss and, when asked for, both gradients, block by block of anchors and tile by tile of keys."""
 
     @staticmethod
-    def forward(ctx: Any, anchors: Tensor, z: Tensor, h: Tensor, tau: float, differentiable: bool) -> Tensor:
+    def forward(
+        ctx: Any,
+        anchors: Tensor,
+        z: Tensor,
+        h: Tensor,
+        tau: float,
+        keep_self: bool,
+        differentiable: bool,
+    ) -> Tensor:
         scales = _inverse_norm(h), _inverse_norm(z)
         views = h * scales[0], z * scales[1]
         gradients = [torch.zeros_like(view) for view in views] if differentiable else []
         total = z.new_zeros((), dtype=torch.float64)
         for ids in anchors.sort().values.split(BLOCK):
-            total += _block(ids, views, tau, gradients)
+            total += _block(ids, views, tau, keep_self, gradients)
         if differentiable:
             ctx.save_for_backward(
                 *(
@@ -95,9 +104,9 @@ class _CrossView(torch.autograd.Function):
         return (total / len(anchors)).to(z.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[None, Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[None, Tensor, Tensor, None, None, None]:
         dh, dz = ctx.saved_tensors
-        return None, dz * upstream[0], dh * upstream[0], None, None
+        return None, dz * upstream[0], dh * upstream[0], None, None, None
 
 
 def _through_norm(gradient: Tensor, view: Tensor, scale: Tensor) -> Tensor:
@@ -106,7 +115,9 @@ def _through_norm(gradient: Tensor, view: Tensor, scale: Tensor) -> Tensor:
     return gradient.addcmul_(view, along, value=-1).mul_(scale)
 
 
-def _block(ids: Tensor, views: tuple[Tensor, Tensor], tau: float, gradients: list[Tensor]) -> Tensor:
+def _block(
+    ids: Tensor, views: tuple[Tensor, Tensor], tau: float, keep_self: bool, gradients: list[Tensor]
+) -> Tensor:
     """Summed loss of one block of sorted anchors; adds to the gradients of the unit views `(h, z)`."""
     h, z = views
     own = z[ids]
@@ -119,6 +130,8 @@ def _block(ids: Tensor, views: tuple[Tensor, Tensor], tau: float, gradients: lis
         sums += powers.sum(1, keepdim=True)
         if gradients:
             pull += times_transposed(powers, tile.key.T)
+    if keep_self:  # a constant: cos(z_x, z_x) has no gradient
+        sums += ((query * own).sum(1, keepdim=True) - shift).exp2_()
     positive = h[ids]
     logits = (query * positive).sum(1, keepdim=True) - shift
     loss = (sums.double().log() - logits.double() * math.log(2)).sum()

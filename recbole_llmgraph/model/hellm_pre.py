@@ -17,6 +17,8 @@ Deviations, each a named setting:
 
 * `cl_scope: batch` (default) takes CL over `cl_anchors` users and items drawn uniformly at every
   step, against all keys: an unbiased estimate of the mean over all nodes (`full`, the release).
+* `fidelity: release` (default: it produced the published table) as above; `paper` keeps the diagonal of
+  R R' and normalises it on both sides, and keeps y = x in the second sum of CL (eq. 7 as printed).
 * Stopping counts validations as the release does (5 without a better one, one every 5 epochs), but on
   validation data: the release stops and picks on test.
 """
@@ -68,6 +70,7 @@ class HeLLMPreSettings(TrainSettings):
     """Temperature of the contrastive loss."""
     reg_weight: NonNegativeFloat = 1e-4
     """lambda of the L2 penalty."""
+    fidelity: Literal["release", "paper"] = "release"
     hyperedge_weight: Literal["identity", "trainable"] = "identity"
     cl_scope: Literal["batch", "full"] = "batch"
     cl_anchors: PositiveInt = 1024
@@ -120,7 +123,10 @@ class HeLLMPre(GeneralRecommender):
         self.user_nodes = nn.Embedding(self.n_users, width)
         self.item_nodes = nn.Embedding(self.n_items, width)
         if options.use_u2u:
-            self.user_hypergraph = UserHypergraph(users, items, self.n_users, self.n_items)
+            paper = options.fidelity == "paper"
+            self.user_hypergraph = UserHypergraph(
+                users, items, self.n_users, self.n_items, keep_diagonal=paper, symmetric=paper
+            )
             self.user_view = nn.Embedding(self.n_users, width)
         if options.use_i2i:
             self.item_hypergraph = ItemHypergraph(self._neighbours(dataset), self.n_items)
@@ -211,7 +217,9 @@ class HeLLMPre(GeneralRecommender):
             anchors = torch.arange(n, device=z.device)
         else:
             anchors = torch.randperm(n, device=z.device)[: self.options.cl_anchors]
-        return weight * cross_view_infonce(anchors, z[1:], view[1:], self.options.tau)
+        return weight * cross_view_infonce(
+            anchors, z[1:], view[1:], self.options.tau, keep_self=self.options.fidelity == "paper"
+        )
 
     def _tables(self) -> tuple[Tensor, Tensor]:
         """Fused tables for scoring, computed once between two training steps."""
