@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from recbole.config import Config
 
 from recbole_llmgraph.base.errors import UserError, unknown
@@ -88,9 +89,7 @@ def recbole_values(
     }
 
 
-def make_config(
-    model_class: type, dataset: str, values: Mapping[str, Any], *, device: str = "cpu"
-) -> Config:
+def make_config(model_class: type, dataset: str, values: Mapping[str, Any], *, device: str = "cpu") -> Config:
     """Build RecBole's `Config` for a model class.
 
     Args:
@@ -110,6 +109,9 @@ def make_config(
     for key, value in values.items():
         if isinstance(value, str):
             config[key] = value  # RecBole ran eval() on it
+    config["device"] = torch.device(
+        device
+    )  # RecBole says `cuda` for cuda:1 too, and `cpu` where there is none
     return config
 
 
@@ -117,6 +119,10 @@ def _gpu_id(device: str) -> str:
     """RecBole's `gpu_id` for a device: the assigned GPUs when a scheduler chose them, '' for the CPU."""
     if device == "cpu":
         return ""
-    if not device.startswith("cuda"):
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or not (number.isdecimal() or device == "cuda"):
         raise UserError(f"--device {device}: expected cpu, cuda or cuda:N")
-    return os.environ.get("CUDA_VISIBLE_DEVICES") or device.partition(":")[2] or "0"
+    found = torch.cuda.device_count()
+    if int(number or 0) >= found:
+        raise UserError(f"--device {device}: this torch sees {found} GPUs (benchmarks/doctor.py says more)")
+    return os.environ.get("CUDA_VISIBLE_DEVICES") or number or "0"

@@ -6,11 +6,14 @@ from typing import Any, TypeVar
 from recbole.model.abstract_recommender import GeneralRecommender, SequentialRecommender
 from recbole.utils import InputType
 
+from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.base.settings import Settings
 
 __all__ = ["GeneralRecommender", "InputType", "SequentialRecommender", "read_settings"]
 
 S = TypeVar("S", bound=Settings)
+#: Settings that only a trainer reads. RecBole's trainer has values (its default MRR@10, sgd) that ours has not.
+_TRAINERS_OWN = {"valid_metric", "learner"}
 
 
 def read_settings(kind: type[S], config: Any) -> S:
@@ -23,7 +26,18 @@ def read_settings(kind: type[S], config: Any) -> S:
     clip = known.get("clip_grad_norm")
     if isinstance(clip, dict):  # RecBole's form: {'max_norm': 5}
         known["clip_grad_norm"] = float(clip.get("max_norm", 0.0))
+    for name in _TRAINERS_OWN & known.keys():
+        if not _fits(kind, name, known[name]):
+            del known[name]
     return kind.read(known)
+
+
+def _fits(kind: type[Settings], name: str, value: Any) -> bool:
+    try:
+        kind.read({name: value})
+    except UserError:
+        return False
+    return True
 
 
 def config_values(settings: Settings) -> dict[str, Any]:

@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from recbole_llmgraph.base.settings import Settings
+
+#: What every validation measures, and may be selected by.
+VALID_METRICS = tuple(f"{metric}@{k}" for metric in ("recall", "ndcg") for k in (5, 10, 20))
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class TrainSettings(Settings):
     """Epochs between two validations; 0 validates never and keeps the last epoch."""
     stopping_step: NonNegativeInt = 5
     """Validations without a better score after which training stops; 0 never stops early."""
-    valid_metric: str = Field(default="ndcg@10", pattern=r"^(recall|ndcg|precision|mrr|hit)@\d+$")
+    valid_metric: str = "ndcg@10"
     """Validation metric that picks the epoch, under the run's selection mask."""
     learner: Literal["adam", "adamw"] = "adam"
     weight_decay: NonNegativeFloat = 0.0
@@ -58,6 +61,14 @@ class TrainSettings(Settings):
     """Fraction of all steps over which the learning rate rises from zero."""
     accelerate: bool = True
     """Exact accelerations (length-sorted batches, sparse rows); False runs RecBole's plain path."""
+
+    @field_validator("valid_metric")
+    @classmethod
+    def _measured(cls, name: str) -> str:
+        """A metric that validations measure; RecBole writes it in capitals."""
+        if name.lower() not in VALID_METRICS:
+            raise ValueError(f"expected one of {', '.join(VALID_METRICS)}")
+        return name.lower()
 
 
 class SequenceSettings(TrainSettings):
