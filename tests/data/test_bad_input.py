@@ -161,6 +161,7 @@ CASES: dict[str, Bad] = {
     "negative time": atomic(INTER + "u1\ti1\t4\t-5\n", "m.inter:2: the time '-5'"),
     "time that is no number": atomic(INTER + "u1\ti1\t4\tlater\n", "the time 'later' is no number"),
     "rating out of range": atomic(INTER + "u1\ti1\t6\t5\n", "m.inter:2: the rating 6 is not in 1..5"),
+    "rating below the range": atomic(INTER + "u1\ti1\t0\t5\n", "m.inter:2: the rating 0 is not in 1..5"),
     "rating that is no number": atomic(INTER + "u1\ti1\tgood\t5\n", "the rating 'good' is no number"),
     "rating that is NaN": atomic(INTER + "u1\ti1\tnan\t5\n", "the rating nan is not in 1..5"),
     "same rating twice": atomic(INTER + GOOD + "u1\ti1\t4\t9\n", "m.inter:8: user u1 rates item i1 a second"),

@@ -77,6 +77,7 @@ def test_a_title_survives_the_json_lines(tmp_path, title) -> None:
 
 @CALM
 @given(rows=st.lists(st.tuples(st.text(), st.lists(st.text(), max_size=3)), min_size=1, max_size=5))
+@example(rows=[("a\rb", [])])
 @example(rows=[(NASTY, ["Women's", 'a"b', "x, y"]), ("", [])])
 def test_published_item_files_are_read_whatever_their_quoting(tmp_path, rows) -> None:
     """Written as Amazon_Beauty.item is: csv quoting, categories as a Python list without brackets."""
