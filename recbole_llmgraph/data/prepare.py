@@ -90,21 +90,22 @@ def prepare(
     with new_folder(folder) as temporary:
         _write(card, data, temporary)
         manifest = _manifest(card, located, data, temporary, bad)
-        (temporary / MANIFEST).write_text(
-            json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+        (temporary / MANIFEST).write_text(text, encoding="utf-8")
         # another process may have made it meanwhile: then its folder stays
         if folder.exists() and (force or prepared(card, data_dir) is None):
             shutil.rmtree(folder)
     made = prepared(card, data_dir)
     if made is None:
         raise UserError(f"{folder}: is not what was just written; prepare {card.name} again with --force")
-    counts = manifest["counts"]
-    say(
-        f"{card.name}: {counts['users']:,} users, {counts['items']:,} items, "
-        f"{counts['interactions']:,} interactions"
-    )
+    say(_summary(made))
     return made
+
+
+def _summary(made: Prepared) -> str:
+    counts = made.manifest["counts"]
+    shown = ", ".join(f"{counts[name]:,} {name}" for name in ("users", "items", "interactions"))
+    return f"{made.card.name}: {shown}"
 
 
 def _recipe(card: DatasetCard) -> str:
