@@ -2,7 +2,7 @@
 
 Each fix adds one missing name and is skipped where the name exists; `tests/host/test_trap_compat.py`
 fails once a fix is no longer needed. `compatible()` puts them in place for one block, `apply()` for the
-whole process, which a user's own RecBole script needs (importing one of our models does it).
+whole process; importing `recbole_llmgraph.host` does the latter, which a user's own script needs.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""RecBole's own baseline models, imported once the fixes they need are in place.
+"""RecBole's own baseline models.
 
 Importing them also imports `sine.py`, whose line 25 switches torch's anomaly detection on for the whole
 process: every gradient is searched for NaN from then on, a quarter of a SASRec step. It is put back.
@@ -6,9 +6,6 @@ process: every gradient is searched for NaN from then on, a quarter of a SASRec 
 
 import torch
 
-from recbole_llmgraph.host.compat import apply
-
-apply()
 _anomaly = torch.is_anomaly_enabled()
 
 from recbole.model.general_recommender import BPR, LightGCN, Pop  # noqa: E402

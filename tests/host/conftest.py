@@ -7,14 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
 
-from recbole_llmgraph.host.compat import apply
 from recbole_llmgraph.host.seam import sealed
-
-apply()
-
-from recbole.config import Config  # noqa: E402
-from recbole.data import create_dataset, data_preparation  # noqa: E402
 
 #: Evaluation arguments of the leave-one-out protocol.
 LEAVE_ONE_OUT = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"}

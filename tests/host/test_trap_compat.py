@@ -1,5 +1,7 @@
 """Names that RecBole 1.2.1 misses on today's NumPy, SciPy and pandas, and what stands in for them."""
 
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -63,6 +65,12 @@ def test_fixes_go_in_once_and_stay_or_leave(plain: None) -> None:
     with compatible():
         pass
     assert not any(fix.needed for fix in FIXES)
+
+
+def test_importing_the_seam_is_enough_for_a_script() -> None:
+    script = "import recbole_llmgraph.host, numpy; print(numpy.float_.__name__)"
+    answer = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True)
+    assert answer.stdout.strip() == "float64", answer.stderr
 
 
 def test_pandas_3_leaves_gaps_unfilled(config: Any) -> None:
