@@ -226,10 +226,10 @@ class Workshop:
 
     def provided(self, cell: Any) -> Any:
         """The cell with the files that it stands on in its settings."""
-        from recbole_llmgraph.suite.provide import provide, with_paths
+        from recbole_llmgraph.suite.provide import with_paths
         from recbole_llmgraph.suite.run import Runner
 
-        given = provide(cell, self.house, self.miniature.ready, Runner(self.house).item_table)
+        given = Runner(self.house).provide(cell)
         return with_paths(cell, given)
 
     def split(self, cell: Any, before_build: Any = None) -> Any:

@@ -29,7 +29,7 @@ from recbole_llmgraph.model.catalogue import model_card
 from recbole_llmgraph.suite.cell import resolve_cell
 from recbole_llmgraph.suite.house import House, default_data_folder
 from recbole_llmgraph.suite.measure import peak_memory_mb, reset_peak_memory
-from recbole_llmgraph.suite.provide import provide, with_paths
+from recbole_llmgraph.suite.provide import with_paths
 from recbole_llmgraph.suite.run import Runner, make_cell_config, make_model
 from recbole_llmgraph.train.trainer import Trainer
 
@@ -67,7 +67,7 @@ class Bench:
         cell = resolve_cell(
             model_card(name), self.card, protocol="seq", preset="standard", seed=1, overrides={name: changes}
         )
-        given = provide(cell, self.house, self.ready, Runner(self.house).item_table)
+        given = Runner(self.house).provide(cell)
         settings = with_paths(cell, given).settings
         split = load_split(make_cell_config(cell, settings, self.ready, "cpu"))
         return make_model(cell, split), split, settings

@@ -6,7 +6,7 @@ from pathlib import Path
 from recbole_llmgraph.artifact.store import ArtifactStore
 from recbole_llmgraph.artifact.tables import TokenTable, load_table, save_table
 from recbole_llmgraph.base.hashing import hash_data
-from recbole_llmgraph.lm.text import open_text_encoder
+from recbole_llmgraph.lm.text import TextEncoder, open_text_encoder
 
 KIND = "text_features"
 FILE = "features.safetensors"
@@ -32,11 +32,6 @@ def text_features_file(texts: Mapping[str, str], encoder: str, store: ArtifactSt
     """
     opened = open_text_encoder(encoder)
     tokens = sorted(texts)
-    recipe = {
-        "encoder": opened.name,
-        "revision": opened.revision,
-        "texts": hash_data([[token, texts[token]] for token in tokens]),
-    }
     empty = sum(not texts[token].strip() for token in tokens)
 
     def make(folder: Path) -> None:
@@ -44,4 +39,17 @@ def text_features_file(texts: Mapping[str, str], encoder: str, store: ArtifactSt
         meta = {"encoder": opened.name, "revision": opened.revision, "empty": empty}
         save_table(folder / FILE, tokens, rows, meta)
 
-    return store.get(KIND, recipe, make) / FILE
+    return store.get(KIND, _recipe(texts, opened), make) / FILE
+
+
+def text_features_identity(texts: Mapping[str, str], encoder: str) -> str:
+    """What `text_features_file` would be named after, without encoding anything."""
+    return hash_data(_recipe(texts, open_text_encoder(encoder)))
+
+
+def _recipe(texts: Mapping[str, str], encoder: TextEncoder) -> dict[str, str]:
+    return {
+        "encoder": encoder.name,
+        "revision": encoder.revision,
+        "texts": hash_data([[token, texts[token]] for token in sorted(texts)]),
+    }

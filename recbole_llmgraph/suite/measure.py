@@ -26,7 +26,7 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory_mb() -> float:
-    """Peak resident memory since `reset_peak_memory`, in 10^6 bytes, the interpreter and libraries included."""
+    """Peak resident memory since `reset_peak_memory`, in 10^6 bytes, interpreter and libraries included."""
     try:
         status = Path("/proc/self/status").read_text()
         return float(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from recbole_llmgraph.artifact.tables import load_table
-from recbole_llmgraph.artifact.text_features import text_features_file
+from recbole_llmgraph.artifact.text_features import text_features_file, text_features_identity
 from recbole_llmgraph.base.files import new_file
 from recbole_llmgraph.base.hashing import hash_data, hash_file
 from recbole_llmgraph.data.prepare import Prepared
@@ -16,8 +16,10 @@ from recbole_llmgraph.store.record import Stage
 from recbole_llmgraph.suite.cell import Cell, resolve_cell
 from recbole_llmgraph.suite.house import House
 
-#: Trains a cell's item table unless it is there: (cell) -> (run key, file).
-TableMaker = Callable[[Cell], tuple[str, Path]]
+#: Run key of a cell.
+KeyOf = Callable[[Cell], str]
+#: File of a cell's item vectors; trains the cell unless the file is there.
+MakeTable = Callable[[Cell], Path]
 
 
 @dataclass
@@ -26,53 +28,58 @@ class Provided:
 
     Attributes:
         paths: setting -> file, '' where a dataset has no such feature.
-        identities: setting -> what lies there, for the run key.
         notes: what a reader of the row must know.
         stages: earlier cells that were used.
         text_encoder: name of the sentence encoder, when one was used.
     """
 
     paths: dict[str, str] = field(default_factory=dict)
-    identities: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
     text_encoder: str | None = None
 
 
-def provide(cell: Cell, house: House, ready: Prepared, make_table: TableMaker) -> Provided:
-    """Meet every need of a cell."""
+def identify(cell: Cell, ready: Prepared, key_of: KeyOf) -> dict[str, str]:
+    """Identity of everything a cell stands on, by the setting it fills; nothing is made or trained."""
+    return {need.field: _identity(need, cell, ready, key_of) for need in cell.needs}
+
+
+def _identity(need: Need, cell: Cell, ready: Prepared, key_of: KeyOf) -> str:
+    match need:
+        case TextFeatures():
+            return text_features_identity(item_texts(ready), need.encoder)
+        case ItemFeature():
+            file = _feature(need, ready)
+            return hash_file(file)[:16] if file else ""
+        case ItemTable():
+            return key_of(stage_cell(cell, need.model))
+        case ItemTexts():
+            return hash_data(_text_lines(ready))
+
+
+def provide(cell: Cell, house: House, ready: Prepared, key_of: KeyOf, make_table: MakeTable) -> Provided:
+    """Meet every need of a cell: encode, read, train."""
     given = Provided()
     for need in cell.needs:
-        _meet(need, cell, house, ready, make_table, given)
+        match need:
+            case TextFeatures():
+                path = text_features_file(item_texts(ready), need.encoder, house.artifacts)
+                given.paths[need.field] = str(path)
+                given.text_encoder = str(load_table(path).meta["encoder"])
+                given.notes += [f"item text: {note}" for note in ready.manifest["notes"] if "text" in note]
+            case ItemFeature():
+                file = _feature(need, ready)
+                given.paths[need.field] = str(file or "")
+                if file is None:
+                    given.notes.append(f"no item {need.name}s in this dataset: text alone")
+            case ItemTable():
+                stage = stage_cell(cell, need.model)
+                path = make_table(stage)
+                given.paths[need.field] = str(path)
+                given.stages.append(Stage(model=need.model, key=key_of(stage), artifact=path.parent.name))
+            case ItemTexts():
+                given.paths[need.field] = str(_text_file(ready, house))
     return given
-
-
-def _meet(
-    need: Need, cell: Cell, house: House, ready: Prepared, make_table: TableMaker, given: Provided
-) -> None:
-    match need:
-        case TextFeatures(name, encoder):
-            path = text_features_file(item_texts(ready), encoder, house.artifacts)
-            given.text_encoder = str(load_table(path).meta["encoder"])
-            given.paths[name] = str(path)
-            given.identities[name] = path.parent.name
-            given.notes += [f"item text: {note}" for note in ready.manifest["notes"] if "text" in note]
-        case ItemFeature(name, feature):
-            image = feature_file(ready, feature) if feature in ready.card.features else None
-            given.paths[name] = str(image) if image else ""
-            given.identities[name] = hash_file(image)[:16] if image else ""
-            if image is None:
-                given.notes.append(f"no item {feature}s in this dataset: text alone")
-        case ItemTable(name, model):
-            stage = stage_cell(cell, model)
-            key, path = make_table(stage)
-            given.paths[name] = str(path)
-            given.identities[name] = key
-            given.stages.append(Stage(model=model, key=key, artifact=path.parent.name))
-        case ItemTexts(name):
-            path = _text_lines(item_texts(ready), house)
-            given.paths[name] = str(path)
-            given.identities[name] = path.stem
 
 
 def stage_cell(cell: Cell, model: str) -> Cell:
@@ -93,9 +100,19 @@ def with_paths(cell: Cell, given: Provided) -> Cell:
     return replace(cell, settings=cell.settings.model_copy(update=given.paths))
 
 
-def _text_lines(texts: dict[str, str], house: House) -> Path:
-    """Item texts as one file, one line an item, named by their hash."""
-    lines = [texts[token].replace("\n", " ") for token in sorted(texts)]
+def _feature(need: ItemFeature, ready: Prepared) -> Path | None:
+    return feature_file(ready, need.name) if need.name in ready.card.features else None
+
+
+def _text_lines(ready: Prepared) -> list[str]:
+    """Item texts, one line an item, by item token."""
+    texts = item_texts(ready)
+    return [texts[token].replace("\n", " ") for token in sorted(texts)]
+
+
+def _text_file(ready: Prepared, house: House) -> Path:
+    """The same as a file, named by its hash."""
+    lines = _text_lines(ready)
     path = house.artifacts.root / "item_texts" / f"{hash_data(lines)}.txt"
     if not path.exists():
         with new_file(path) as temporary:

@@ -30,7 +30,7 @@ from recbole_llmgraph.suite.measure import (
     peak_memory_mb,
     reset_peak_memory,
 )
-from recbole_llmgraph.suite.provide import Provided, provide, with_paths
+from recbole_llmgraph.suite.provide import Provided, identify, provide, with_paths
 from recbole_llmgraph.train.checkpoint import Progress
 from recbole_llmgraph.train.randomness import epoch_seed, seed_everything
 from recbole_llmgraph.train.trainer import Trainer
@@ -56,33 +56,40 @@ class Runner:
         """Note the code's version now: the checkout may move on while a long cell trains."""
         code_version()
 
+    def key(self, cell: Cell) -> str:
+        """Run key of a cell; reads the prepared dataset, trains nothing."""
+        ready = self.house.ready(cell.dataset)
+        stands_on = identify(cell, ready, self.key)
+        return cell.key(dataset_fingerprint(ready, cell.model_class), stands_on)
+
     def run(self, cell: Cell) -> RunRecord:
         """Result of a cell, from the store when it is finished there."""
-        ready = self.house.ready(cell.dataset)
-        given = provide(cell, self.house, ready, self.item_table)
-        key = cell.key(dataset_fingerprint(ready, cell.model_class), given.identities)
+        key = self.key(cell)
         found = self.house.find(cell.dataset.name, cell.model.name, key)
         if found and not self.always:
             say(f"{cell.label}: finished already ({key})")
             return found
-        return self._train(cell, key, ready, given)
+        return self._train(cell, key)
 
-    def item_table(self, cell: Cell) -> tuple[str, Path]:
-        """Run key of a stage and the file of its item vectors; trained once, then kept."""
-        ready = self.house.ready(cell.dataset)
-        given = provide(cell, self.house, ready, self.item_table)
-        key = cell.key(dataset_fingerprint(ready, cell.model_class), given.identities)
+    def item_table(self, cell: Cell) -> Path:
+        """File of a stage's item vectors; the stage is trained once, then kept."""
+        key = self.key(cell)
         recipe = {"model": cell.model.name, "run": key}
         folder = self.house.artifacts.find("item_table", recipe)
         if folder is None:
-            self._train(cell, key, ready, given)
+            self._train(cell, key)
             folder = self.house.artifacts.find("item_table", recipe)
         if folder is None:
             raise RuntimeError(f"{cell.model.name} trained but has no item_table()")
-        return key, folder / TABLE_FILE
+        return folder / TABLE_FILE
 
-    def _train(self, cell: Cell, key: str, ready: Prepared, given: Provided) -> RunRecord:
+    def provide(self, cell: Cell) -> Provided:
+        """Everything the cell stands on, made now where it is missing."""
+        return provide(cell, self.house, self.house.ready(cell.dataset), self.key, self.item_table)
+
+    def _train(self, cell: Cell, key: str) -> RunRecord:
         """Train and judge a cell, resuming what an earlier sitting left."""
+        ready, given = self.house.ready(cell.dataset), self.provide(cell)
         say(f"{cell.label}: training ({key})")
         started = datetime.now(UTC)
         clock = time.perf_counter()
@@ -183,7 +190,7 @@ def _record(
     """Everything a row needs to be believed."""
     valid, test = judged
     metrics: Any = {"valid": valid.metrics, "test": test.metrics}
-    settings = {k: v for k, v in cell.settings.model_dump().items() if k not in given.identities}
+    settings = {k: v for k, v in cell.settings.model_dump().items() if k not in given.paths}
     return RunRecord(
         key=key,
         model=cell.model.name,

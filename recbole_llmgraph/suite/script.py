@@ -10,7 +10,7 @@ from recbole_llmgraph.host.models import config_values
 from recbole_llmgraph.model.catalogue import Preset, model_card
 from recbole_llmgraph.suite.cell import Cell, choose_protocol, resolve_cell
 from recbole_llmgraph.suite.house import House, default_data_folder
-from recbole_llmgraph.suite.provide import provide, with_paths
+from recbole_llmgraph.suite.provide import with_paths
 from recbole_llmgraph.suite.run import Runner
 
 
@@ -64,7 +64,7 @@ def recbole_settings(
 def _config_dict(cell: Cell, house: House) -> dict[str, Any]:
     """A cell as RecBole's config keys, with everything it stands on made."""
     ready = house.ready(cell.dataset)
-    given = provide(cell, house, ready, Runner(house).item_table)
+    given = Runner(house).provide(cell)
     of_model = getattr(cell.model_class, "recbole_config", config_values)
     values = recbole_values(
         cell.model.family,
