@@ -216,7 +216,7 @@ def test_readme_script_runs(tmp_path: Path) -> None:
     (script,) = fenced("python")
     (tmp_path / "script.py").write_text(script)
     done = subprocess.run(
-        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=600
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=1800
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "recall@10" in done.stdout
