@@ -12,7 +12,7 @@ from recbole_llmgraph.base.settings import Settings
 __all__ = ["GeneralRecommender", "InputType", "SequentialRecommender", "read_settings"]
 
 S = TypeVar("S", bound=Settings)
-#: Settings that only a trainer reads. RecBole's trainer has values (its default MRR@10, sgd) that ours has not.
+#: Settings that only a trainer reads; RecBole's has values (MRR@10, its default; sgd) that ours has not.
 _TRAINERS_OWN = {"valid_metric", "learner"}
 
 

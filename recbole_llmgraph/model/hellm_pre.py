@@ -162,8 +162,11 @@ class HeLLMPre(GeneralRecommender):
             )
         files = [self.options.text_features, self.options.image_features]
         tokens = item_tokens(dataset)
+        k, items = self.options.knn_k, self.n_items - 1
+        if k > items:
+            raise UserError(f"HeLLMPre.knn_k={k}: there are {items} items; take at most {items}")
         tables = [rows_for(load_table(Path(file)), tokens)[1:] for file in files if file]
-        return [cosine_knn(table.float(), self.options.knn_k) + 1 for table in tables]
+        return [cosine_knn(table.float(), k) + 1 for table in tables]
 
     def _weigh_hyperedges(self) -> None:
         """Trainable diagonal W of each hypergraph: exp of a free vector, the identity at first."""
@@ -232,6 +235,11 @@ class HeLLMPre(GeneralRecommender):
         self._kept = None
         super().train(mode)
         return self
+
+    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
+        """Take weights over; tables kept for scoring are dropped with the old ones."""
+        self._kept = None
+        return super().load_state_dict(*arguments, **options)
 
     def predict(self, interaction: Any) -> Tensor:
         """Score of each (user, item) row. `[B]`"""
