@@ -1,1 +1,1 @@
-"""Settings as yaml, one file a model or dataset; ships as `recbole_llmgraph.properties`. No code lives here."""
+"""Settings as yaml, one file a model or dataset; ships as `recbole_llmgraph.properties`, holds no code."""
