@@ -47,6 +47,7 @@ from recbole_llmgraph.lm.decoder import last_states
 from recbole_llmgraph.lm.lora import add_lora
 from recbole_llmgraph.lm.prefix import KeyValuePrefix
 from recbole_llmgraph.lm.slots import SlotPrompt
+from recbole_llmgraph.loss.cross_entropy import item_cross_entropy
 from recbole_llmgraph.model.needs import ItemTable, ItemTexts, Need
 from recbole_llmgraph.train.settings import SequenceSettings
 
@@ -155,7 +156,6 @@ class HeLLM(SequentialRecommender):
         if self.options.prefix != "none":
             self._build_prefix()
         self._build_head()
-        self.item_loss = nn.CrossEntropyLoss()
 
     @classmethod
     def needs(cls, settings: HeLLMSettings) -> list[Need]:
@@ -294,25 +294,29 @@ class HeLLM(SequentialRecommender):
         flat = pooled.flatten(1)
         return self.key_net(flat), self.value_net(flat)
 
-    def _logits(self, states: Tensor) -> Tensor:
-        """Scores of all items, padding at -inf. `[B, D] -> [B, N]`"""
+    def _compared(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """What each row predicts with and what it is compared with. `[B, D] -> [B, w], [N, w]`"""
         match self.options.head:
             case "feature":
-                logits = self.score(states) @ self.item_vectors.T
+                return self.score(states), self.item_vectors
             case "tied":
-                logits = states @ self.item_projection(self.item_vectors).T / self.width**0.5
+                return states / self.width**0.5, self.item_projection(self.item_vectors)
             case _:
-                logits = self.score(states)
-        padding = torch.zeros(self.n_items, device=logits.device)
+                return states, self.score.weight
+
+    def _logits(self, states: Tensor) -> Tensor:
+        """Scores of all items, padding at -inf. `[B, D] -> [B, N]`"""
+        query, table = self._compared(states)
+        padding = torch.zeros(self.n_items, device=query.device)
         padding[0] = -torch.inf
-        allowed: Tensor = logits + padding
+        allowed: Tensor = query @ table.T + padding
         return allowed
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Cross entropy of each row's next item among all items."""
         states = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
-        loss: Tensor = self.item_loss(self._logits(states), interaction[self.POS_ITEM_ID])
-        return loss
+        query, table = self._compared(states)
+        return item_cross_entropy(query, table[1:], interaction[self.POS_ITEM_ID] - 1)
 
     def predict(self, interaction: Any) -> Tensor:
         """Score of each row's item. `[B]`"""

@@ -6,8 +6,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recbole_llmgraph.host.originals import TransformerEncoder
-from recbole_llmgraph.model.baseline import cross_entropy
-from recbole_llmgraph.model.baseline.cross_entropy import item_cross_entropy, label_cross_entropy
+from recbole_llmgraph.loss import cross_entropy
+from recbole_llmgraph.loss.cross_entropy import item_cross_entropy, label_cross_entropy
 from recbole_llmgraph.model.baseline.encoder import encode_at, fuse_gelu
 
 

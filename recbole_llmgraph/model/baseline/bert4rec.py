@@ -18,7 +18,7 @@ from torch import Tensor
 
 from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.host import originals
-from recbole_llmgraph.model.baseline.cross_entropy import item_cross_entropy
+from recbole_llmgraph.loss.cross_entropy import item_cross_entropy
 from recbole_llmgraph.model.baseline.encoder import fuse_gelu
 from recbole_llmgraph.model.baseline.sasrec import TransformerSettings, transformer_config
 

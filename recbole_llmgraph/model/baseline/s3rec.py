@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.host import originals
-from recbole_llmgraph.model.baseline.cross_entropy import item_cross_entropy, label_cross_entropy
+from recbole_llmgraph.loss.cross_entropy import item_cross_entropy, label_cross_entropy
 from recbole_llmgraph.model.baseline.encoder import encode_at, fuse_gelu
 from recbole_llmgraph.model.baseline.s3rec_rows import HiddenRows, hide
 from recbole_llmgraph.model.baseline.sasrec import TransformerSettings, transformer_config

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from recbole_llmgraph.host import originals
 from recbole_llmgraph.host.models import config_values
-from recbole_llmgraph.model.baseline.cross_entropy import item_cross_entropy
+from recbole_llmgraph.loss.cross_entropy import item_cross_entropy
 from recbole_llmgraph.model.baseline.encoder import encode_at, fuse_gelu
 from recbole_llmgraph.train.settings import SequenceSettings
 
