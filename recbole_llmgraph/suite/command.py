@@ -1,6 +1,7 @@
 """`benchmarks/run.py`: from arguments to finished cells and a leaderboard."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,9 @@ def guarded(main: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], i
         except UserError as error:
             say(f"error: {error}")
             return 2
+        except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         except KeyboardInterrupt:
             say("stopped; run the same command again to go on from the last checkpoint")
             return 130

@@ -9,7 +9,7 @@ from recbole_llmgraph.artifact.text_features import text_features_file, text_fea
 from recbole_llmgraph.base.files import new_file
 from recbole_llmgraph.base.hashing import hash_data, hash_file
 from recbole_llmgraph.data.prepare import Prepared
-from recbole_llmgraph.data.side import feature_file, item_texts
+from recbole_llmgraph.data.side import feature_file, item_texts, unknown_provenance
 from recbole_llmgraph.model.catalogue import model_card
 from recbole_llmgraph.model.needs import ItemFeature, ItemTable, ItemTexts, Need, TextFeatures
 from recbole_llmgraph.store.record import Stage
@@ -66,7 +66,8 @@ def provide(cell: Cell, house: House, ready: Prepared, key_of: KeyOf, make_table
                 path = text_features_file(item_texts(ready), need.encoder, house.artifacts)
                 given.paths[need.field] = str(path)
                 given.text_encoder = str(load_table(path).meta["encoder"])
-                given.notes += [f"item text: {note}" for note in ready.manifest["notes"] if "text" in note]
+                if doubtful := unknown_provenance(ready):
+                    given.notes.append(f"provenance unknown: item text {', '.join(doubtful)}")
             case ItemFeature():
                 file = _feature(need, ready)
                 given.paths[need.field] = str(file or "")
