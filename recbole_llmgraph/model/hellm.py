@@ -214,17 +214,17 @@ class HeLLM(SequentialRecommender):
     def _open_backbone(self, seed: int) -> None:
         options = self.options
         texts = Path(options.item_texts).read_text("utf-8").splitlines() if options.item_texts else None
+        builtin = options.backbone.startswith("builtin:")
+        self.tuned_by_lora = options.tuning == "lora" or (options.tuning == "auto" and not builtin)
         opened = open_backbone(
             options.backbone,
             family="llama",
             texts=texts,
             seed=seed,
             random_weights=options.random_weights,
-            dtype=read_dtype(options.dtype),
+            dtype=read_dtype(options.dtype if self.tuned_by_lora else "fp32"),  # what is trained is fp32
         )
         self.backbone, self.width, self.backbone_name = opened.model, opened.width, opened.name
-        builtin = options.backbone.startswith("builtin:")
-        self.tuned_by_lora = options.tuning == "lora" or (options.tuning == "auto" and not builtin)
         if self.tuned_by_lora:
             add_lora(self.backbone, options.lora_rank, options.lora_alpha, options.lora_dropout)
         template = f"{options.instruction} {{items}} {options.response}"
