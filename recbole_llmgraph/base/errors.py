@@ -9,7 +9,11 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """What is wrong, what is allowed and what to type next, in one line."""
+    """What is wrong, what is allowed and what to type next, in one line whatever it quotes."""
+
+    def __init__(self, text: str) -> None:
+        """Args: the line; line breaks in what it quotes become blanks."""
+        super().__init__(" ".join(text.split()))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
