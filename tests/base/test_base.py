@@ -78,8 +78,8 @@ def test_a_folder_made_twice_keeps_the_first(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("a: [1", r":[12]: not valid yaml"), ("- 1", "expected a mapping"), (None, "no such file")],
-        ("a: [1", r":1: not valid yaml|:2: not valid yaml"),
+    [
+        ("a: [1", r":[12]: not valid yaml"),
         ("- 1", "expected a mapping"),
         (None, "no such file"),
     ],
