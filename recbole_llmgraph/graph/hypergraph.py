@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from recbole_llmgraph.graph.sparse import SparseMatrix, distinct_pairs
 
@@ -85,6 +86,7 @@ class _Identity(torch.autograd.Function):
         return _spread(graph, x, graph.left, graph.right)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         graph = ctx.graph
         return _spread(graph, gradients[0], graph.right, graph.left), None

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from recbole_llmgraph.graph.sparse import SparseMatrix
 
@@ -37,6 +38,7 @@ class _LayerMean(torch.autograd.Function):
         return _horner(adjacency.times, x, n_layers)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         return _horner(ctx.adjacency.times_transposed, gradients[0], ctx.n_layers), None, None
 

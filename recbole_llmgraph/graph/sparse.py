@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch_geometric import EdgeIndex
 
 with warnings.catch_warnings():
@@ -120,5 +121,6 @@ class _Product(torch.autograd.Function):
         return matrix.times_transposed(x) if transposed else matrix.times(x)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         return ctx.back(gradients[0]), None, None

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from recbole_llmgraph.loss.product import times_transposed
@@ -104,6 +105,7 @@ class _CrossView(torch.autograd.Function):
         return (total / len(anchors)).to(z.dtype)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[None, Tensor, Tensor, None, None, None]:
         dh, dz = ctx.saved_tensors
         return None, dz * upstream[0], dh * upstream[0], None, None, None

@@ -82,6 +82,16 @@ def test_a_sure_list_is_not_looked_at_twice(monkeypatch, crowd):
     assert any(shape[1] == 300 for shape in seen)
 
 
+def test_rows_of_one_direction_tie_whatever_their_rounding():
+    """Multiples of a row by odd numbers point alike; float64 has their unit rows an ulp apart."""
+    row = torch.tensor([1.0, 2.0, 5.0, -3.0, 7.0])
+    factors = torch.tensor([7.0, 3.0, 11.0, 5.0, 13.0, 1.0, 19.0, 23.0])
+    features = torch.cat([torch.tensor([[2.0, 1.0, 4.0, -1.0, 3.0]]), factors[:, None] * row])
+    units = features.double() / features.double().norm(dim=1, keepdim=True)
+    assert len((units[1:] @ units[0]).unique()) > 1  # or this test shows nothing
+    assert cosine_knn(features, 9)[0].tolist() == list(range(9))
+
+
 def test_k_of_one_is_the_row_itself_even_among_equals():
     features = torch.ones(50, 4)
     assert torch.equal(cosine_knn(features, 1), torch.arange(50).view(-1, 1))

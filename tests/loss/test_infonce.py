@@ -161,6 +161,14 @@ def test_upstream_gradient_scales_and_backward_repeats(views):
     torch.testing.assert_close(torch.autograd.grad(3 * loss, z)[0], 3 * once)
 
 
+def test_a_second_derivative_is_refused_rather_than_wrong(views):
+    z, h = (view.clone().requires_grad_() for view in views)
+    loss = cross_view_infonce(torch.arange(12), z, h, 0.4)
+    (gradient,) = torch.autograd.grad(loss, z, create_graph=True)
+    with pytest.raises(RuntimeError, match="does not require grad|once_differentiable"):
+        gradient.sum().backward()
+
+
 def test_gradient_of_one_view_alone(views):
     z, h = views[0].clone().requires_grad_(), views[1]
     both = views[1].clone().requires_grad_()
@@ -171,7 +179,7 @@ def test_gradient_of_one_view_alone(views):
 
 
 def test_memory_is_not_quadratic():
-    """40,000 anchors' worth of full scope would need 12.8 GB of exponentials; a block needs a tile."""
+    """However many keys there are, no more exponentials than a tile's are held."""
     seen = []
     original = module._powers
 
