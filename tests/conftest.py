@@ -324,20 +324,21 @@ def house(miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     yield House(store=tmp_path / "runs", data=miniature.data, source=miniature.source)
 
 
-@pytest.fixture
+def arguments(miniature: Miniature, models: str, store: Path) -> list[str]:
+    """Arguments of run.py that train models on the miniature with fast settings."""
+    sets = []
+    for name, values in FAST.items():
+        sets += [f"--set={name}.{key}={value}" for key, value in {**COMMON, **values}.items()]
+    return [
+        f"--model={models}", f"--dataset={miniature.card_path}", f"--data={miniature.data}",
+        f"--source={miniature.source}", f"--store={store}", "--preset=quick", *sets,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
 def command_line(miniature: Miniature) -> Callable[..., list[str]]:
-    """Function: models -> arguments of run.py that train them on the miniature with fast settings."""
-
-    def line(models: str, store: Path, *rest: str) -> list[str]:
-        sets = []
-        for name, values in FAST.items():
-            sets += [f"--set={name}.{key}={value}" for key, value in {**COMMON, **values}.items()]
-        return [
-            f"--model={models}", f"--dataset={miniature.card_path}", f"--data={miniature.data}",
-            f"--source={miniature.source}", f"--store={store}", "--preset=quick", *sets, *rest,
-        ]  # fmt: skip
-
-    return line
+    """Function: models, store and more arguments -> arguments of run.py."""
+    return lambda models, store, *rest: [*arguments(miniature, models, store), *rest]
 
 
 def same_weights(one: Any, other: Any) -> list[str]:

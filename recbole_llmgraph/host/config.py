@@ -99,6 +99,7 @@ def make_config(model_class: type, dataset: str, values: Mapping[str, Any], *, d
         device: `cpu`, `cuda` or `cuda:N`.
     """
     apply()
+    check_device(device)
     gpu = _gpu_id(device)
     with shield_argv(), keep_environment():
         config = Config(
@@ -115,14 +116,22 @@ def make_config(model_class: type, dataset: str, values: Mapping[str, Any], *, d
     return config
 
 
+def check_device(device: str) -> None:
+    """Refuse a device that is not there; RecBole would take the CPU without a word.
+
+    Raises:
+        UserError: naming what is allowed.
+    """
+    kind, _, number = device.partition(":")
+    if device != "cpu" and (kind != "cuda" or not (number.isdecimal() or device == "cuda")):
+        raise UserError(f"--device {device}: expected cpu, cuda or cuda:N")
+    found = torch.cuda.device_count()
+    if device != "cpu" and int(number or 0) >= found:
+        raise UserError(f"--device {device}: this torch sees {found} GPUs (benchmarks/doctor.py says more)")
+
+
 def _gpu_id(device: str) -> str:
     """RecBole's `gpu_id` for a device: the assigned GPUs when a scheduler chose them, '' for the CPU."""
     if device == "cpu":
         return ""
-    kind, _, number = device.partition(":")
-    if kind != "cuda" or not (number.isdecimal() or device == "cuda"):
-        raise UserError(f"--device {device}: expected cpu, cuda or cuda:N")
-    found = torch.cuda.device_count()
-    if int(number or 0) >= found:
-        raise UserError(f"--device {device}: this torch sees {found} GPUs (benchmarks/doctor.py says more)")
-    return os.environ.get("CUDA_VISIBLE_DEVICES") or number or "0"
+    return os.environ.get("CUDA_VISIBLE_DEVICES") or device.partition(":")[2] or "0"

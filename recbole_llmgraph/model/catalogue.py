@@ -61,13 +61,14 @@ class ModelCard(Settings):
         """Import the model class."""
         module, _, name = self.class_.partition(":")
         try:
-            return getattr(importlib.import_module(module), name)
+            found = importlib.import_module(module)
         except ModuleNotFoundError as error:
             if error.name and not module.startswith(error.name):
                 raise
             raise UserError(f"--model {self.class_}: no module '{module}' on the import path") from None
-        except AttributeError:
-            raise UserError(f"--model {self.class_}: module '{module}' has no class '{name}'") from None
+        if not hasattr(found, name):
+            raise UserError(f"--model {self.class_}: module '{module}' has no class '{name}'")
+        return getattr(found, name)
 
 
 @cache
@@ -101,6 +102,12 @@ def model_card(name: str) -> ModelCard:
 
 def _outside_card(path: str) -> ModelCard:
     """Card of a user's own class; its family follows from the RecBole class it extends."""
-    draft = ModelCard(name=path.partition(":")[2], summary=path, class_=path, family="general")
-    model_type = getattr(getattr(draft.load(), "type", None), "name", "GENERAL")
+    name = path.partition(":")[2]
+    draft = ModelCard.read(
+        {"name": name, "summary": path, "class_": path, "family": "general"}, f"--model {path}"
+    )
+    kind = draft.load()
+    if not all(hasattr(kind, method) for method in ("calculate_loss", "full_sort_predict")):
+        raise UserError(f"--model {path}: '{name}' is no RecBole model (calculate_loss, full_sort_predict)")
+    model_type = getattr(getattr(kind, "type", None), "name", "GENERAL")
     return draft.model_copy(update={"family": "sequential" if model_type == "SEQUENTIAL" else "general"})

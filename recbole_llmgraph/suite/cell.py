@@ -87,14 +87,19 @@ def resolve_cell(
     seed: int,
     overrides: Overrides,
 ) -> Cell:
-    """Settings of a cell: class defaults, preset, dataset, then the command line; all validated."""
+    """Settings of a cell: class defaults, preset, dataset, then the command line; all validated.
+
+    Raises:
+        UserError: for an unknown setting or a wrong value, and for a file that the suite itself provides.
+    """
     kind: type[TrainSettings] = getattr(model.load(), "settings", TrainSettings)
-    values = {
-        **model.preset_settings(dataset.name, preset),
-        **overrides.get(model.name, {}),
-    }
-    settings = kind.read(values, model.name)
-    return Cell(model, dataset, protocol, preset, settings, seed, overrides)
+    asked = overrides.get(model.name, {})
+    settings = kind.read({**model.preset_settings(dataset.name, preset), **asked}, model.name)
+    cell = Cell(model, dataset, protocol, preset, settings, seed, overrides)
+    for need in cell.needs:
+        if need.field in asked:
+            raise UserError(f"{model.name}.{need.field}: the suite provides this file; leave it out")
+    return cell
 
 
 def choose_protocol(models: list[ModelCard], dataset: DatasetCard, asked: str | None) -> str:

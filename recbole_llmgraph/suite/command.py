@@ -10,7 +10,7 @@ from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.base.progress import say
 from recbole_llmgraph.data.catalogue import dataset_card
 from recbole_llmgraph.model.catalogue import model_card
-from recbole_llmgraph.suite.options import COMMITTED, add_common, listing
+from recbole_llmgraph.suite.options import COMMITTED, Parser, add_common, listing
 
 
 def guarded(main: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], int]:
@@ -38,10 +38,7 @@ def run_command(doc: str | None, arguments: Sequence[str]) -> int:
 
 
 def _parser(doc: str) -> argparse.ArgumentParser:
-    summary, _, examples = doc.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        description=summary, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(doc)
     add_common(parser)
     parser.add_argument(
         "--rerun", choices=["missing", "always", "never"], default="missing", help="default: missing"
@@ -53,6 +50,8 @@ def _parser(doc: str) -> argparse.ArgumentParser:
 def _run(doc: str, arguments: Sequence[str]) -> int:
     parser = _parser(doc)
     options = parser.parse_args(list(arguments))
+    if "" not in sys.path:  # a user's own model class lies where the command is typed
+        sys.path.append("")
     text = listing(options)
     if text is not None:
         print(text)

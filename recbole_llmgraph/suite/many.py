@@ -5,6 +5,7 @@ from pathlib import Path
 
 from recbole_llmgraph.base.progress import say
 from recbole_llmgraph.data.catalogue import dataset_card
+from recbole_llmgraph.host.config import check_device
 from recbole_llmgraph.model.catalogue import model_card
 from recbole_llmgraph.store.runs import publish
 from recbole_llmgraph.suite.cell import Cell, choose_protocol, resolve_cell
@@ -14,7 +15,8 @@ from recbole_llmgraph.suite.run import Runner
 
 
 def house_of(options: argparse.Namespace) -> House:
-    """Folders that a command's options name."""
+    """Folders and device that a command's options name, looked at before anything is made."""
+    check_device(options.device)
     return House(
         store=options.store,
         data=options.data or default_data_folder(),

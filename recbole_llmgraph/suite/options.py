@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -22,11 +22,33 @@ def names(text: str) -> list[str]:
 
 
 def seeds(text: str) -> list[int]:
-    """`1,2,3` -> list of seeds."""
-    try:
-        return [int(part) for part in names(text)]
-    except ValueError:
-        raise UserError(f"--seeds {text}: expected whole numbers such as 1,2,3") from None
+    """`1,2,3` -> list of seeds.
+
+    Raises:
+        UserError: for anything but whole numbers that every generator takes.
+    """
+    parts = names(text)
+    if not parts or not all(part.isdecimal() and int(part) < 2**32 for part in parts):
+        raise UserError(f"--seeds {text}: expected whole numbers from 0 to {2**32 - 1}, such as 1,2,3")
+    return [int(part) for part in parts]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that takes whole names only, and whose complaints are one line."""
+
+    def __init__(self, doc: str) -> None:
+        """Args: the command's docstring: a line on what it does, a blank line, examples."""
+        summary, _, examples = doc.partition("\n\n")
+        super().__init__(
+            description=summary,
+            epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what the command prints; argparse would print its usage and exit."""
+        raise UserError(f"{message} (see --help)")
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -110,13 +132,15 @@ def describe(name: str) -> str:
 
 def describe_model(card: ModelCard) -> str:
     """Card, docstring of the model's module (paper, equations, deviations) and its settings."""
+    from recbole_llmgraph.train.settings import TrainSettings
+
     kind = card.load()
     lines = [f"{card.name}: {card.summary}"]
     if card.paper:
         lines.append(f"  {card.paper.title} ({card.paper.venue} {card.paper.year}) {card.paper.url}")
     told = (sys.modules[kind.__module__].__doc__ or "").strip()
     lines += ["", told, "", "Settings (default):"]
-    for key, field in kind.settings.model_fields.items():
+    for key, field in getattr(kind, "settings", TrainSettings).model_fields.items():
         lines.append(f"  {key:<20} {field.default!r}")
     for preset in PRESETS:
         lines.append(f"preset {preset}: {card.presets.get(preset, {})}")
