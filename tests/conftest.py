@@ -35,7 +35,7 @@ FAST: dict[str, dict[str, Any]] = {
         "max_history": 6, "hidden_dropout_prob": 0.1, "attn_dropout_prob": 0.1,
     },
     "BERT4Rec": {
-        "epochs": 7, "embedding_size": 32, "inner_size": 64, "learning_rate": 0.01, "train_batch_size": 32,
+        "epochs": 20, "embedding_size": 16, "inner_size": 32, "learning_rate": 0.005, "train_batch_size": 32,
         "max_history": 6, "hidden_dropout_prob": 0.1, "attn_dropout_prob": 0.1, "ft_ratio": 1.0,
     },
     "GRU4Rec": {
