@@ -35,24 +35,25 @@ FAST: dict[str, dict[str, Any]] = {
         "max_history": 6, "hidden_dropout_prob": 0.1, "attn_dropout_prob": 0.1,
     },
     "BERT4Rec": {
-        "epochs": 20, "embedding_size": 16, "inner_size": 32, "learning_rate": 0.005, "train_batch_size": 32,
-        "max_history": 6, "hidden_dropout_prob": 0.1, "attn_dropout_prob": 0.1, "ft_ratio": 1.0,
+        "epochs": 10, "embedding_size": 64, "inner_size": 128, "n_layers": 1, "learning_rate": 0.003,
+        "train_batch_size": 16, "max_history": 6, "hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0,
+        "ft_ratio": 1.0,
     },
     "GRU4Rec": {
-        "epochs": 3, "embedding_size": 8, "hidden_size": 8, "learning_rate": 0.02, "train_batch_size": 64,
-        "max_history": 6,
+        "epochs": 4, "embedding_size": 16, "hidden_size": 16, "learning_rate": 0.03, "train_batch_size": 32,
+        "max_history": 6, "dropout_prob": 0.1,
     },
     "Caser": {
         "epochs": 3, "embedding_size": 8, "nh": 2, "nv": 2, "learning_rate": 0.05, "train_batch_size": 32,
         "dropout_prob": 0.1,
     },
     "S3Rec": {
-        "pretrain_epochs": 1, "epochs": 2, "embedding_size": 8, "inner_size": 16, "learning_rate": 0.02,
+        "pretrain_epochs": 1, "epochs": 4, "embedding_size": 8, "inner_size": 16, "learning_rate": 0.02,
         "train_batch_size": 16, "max_history": 6, "item_attribute": "attributes",
-        "hidden_dropout_prob": 0.1, "attn_dropout_prob": 0.1,
+        "hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0,
     },
     "HeLLM": {
-        "epochs": 2, "learning_rate": 0.003, "train_batch_size": 32, "max_history": 6, "prefix_length": 3,
+        "epochs": 3, "learning_rate": 0.002, "train_batch_size": 32, "max_history": 6, "prefix_length": 3,
         "rows_per_epoch": 0,
     },
 }  # fmt: skip

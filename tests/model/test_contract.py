@@ -55,11 +55,9 @@ def test_the_loss_falls_and_clusters_are_found(name: str, workshop: Any) -> None
     for phase in {entry["phase"] for entry in history}:
         losses = [entry["loss"] for entry in history if entry["phase"] == phase]
         assert len(losses) == 1 or losses[-1] < losses[0]
-    untrained = make_model(trained.cell, trained.split)
-    before = trained.judge(untrained, "test").metrics["train"]
     popular = workshop.reference("Pop")
     popularity = popular.judge(popular.model, "test").metrics["train"]
-    assert judged["ndcg@20"] > max(before["ndcg@20"], 1.5 * popularity["ndcg@20"])
+    assert judged["ndcg@20"] > 1.5 * popularity["ndcg@20"]
 
 
 def test_predict_is_the_matching_column_of_full_sort_predict(name: str, workshop: Any) -> None:

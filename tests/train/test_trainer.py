@@ -195,9 +195,9 @@ def test_without_validation_the_last_epoch_stands(workshop: Any, tmp_path: Path)
 def test_phases_run_in_order_and_only_the_last_selects(workshop: Any) -> None:
     progress = workshop.reference("S3Rec").progress
     assert [(e["phase"], e["epoch"]) for e in progress.history] == [
-        ("pretrain", 1), ("finetune", 1), ("finetune", 2),
+        ("pretrain", 1), *(("finetune", epoch) for epoch in range(1, 5)),
     ]  # fmt: skip
-    assert "valid" not in progress.history[0] and progress.best_epoch in (1, 2)
+    assert "valid" not in progress.history[0] and 1 <= progress.best_epoch <= 4
     assert Phase("any", 1).selects
 
 
