@@ -1,9 +1,13 @@
 """Where a command keeps things: prepared data, artifacts, runs, and the machine's part in it."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from recbole_llmgraph.artifact.store import ArtifactStore
 from recbole_llmgraph.base.progress import say
@@ -44,6 +48,25 @@ class House:
     def work(self, dataset: str, model: str, key: str) -> Path:
         """Folder of an unfinished run: its checkpoint and log."""
         return self.store / "work" / dataset / model / key
+
+    @contextmanager
+    def alone(self, dataset: str, model: str, key: str) -> Iterator[None]:
+        """Hold a run for this process; wait, and say so, while another trains it (a shared stage, say).
+
+        The system drops the lock with the process that holds it, however that ended.
+        """
+        work = self.work(dataset, model, key)
+        work.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(work.parent / f".{key}.lock")
+        try:
+            lock.acquire(timeout=0.1)
+        except Timeout:
+            say(f"{model} on {dataset}: another process is training it ({key}), waiting")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def ready(self, card: DatasetCard) -> Prepared:
         """Atomic files of a dataset, prepared now when they are not there yet."""

@@ -69,7 +69,11 @@ class Runner:
         if found and not self.always:
             say(f"{cell.label}: finished already ({key})")
             return found
-        return self._train(cell, key)
+        with self.house.alone(cell.dataset.name, cell.model.name, key):
+            if self.always:
+                return self._train(cell, key)
+            found = self.house.find(cell.dataset.name, cell.model.name, key)  # by another process, meanwhile
+            return found or self._train(cell, key)
 
     def item_table(self, cell: Cell) -> Path:
         """File of a stage's item vectors; the stage is trained once, then kept."""
@@ -77,7 +81,9 @@ class Runner:
         recipe = {"model": cell.model.name, "run": key}
         folder = self.house.artifacts.find("item_table", recipe)
         if folder is None:
-            self._train(cell, key)
+            with self.house.alone(cell.dataset.name, cell.model.name, key):
+                if self.house.artifacts.find("item_table", recipe) is None:
+                    self._train(cell, key)
             folder = self.house.artifacts.find("item_table", recipe)
         if folder is None:
             raise RuntimeError(f"{cell.model.name} trained but has no item_table()")

@@ -111,6 +111,25 @@ def test_killed_in_every_stage_and_resumed_to_the_last_digit(
 
 
 @pytest.mark.slow
+def test_two_processes_share_a_stage_and_train_it_once(
+    command_line: Any, uninterrupted: dict[str, Any], tmp_path: Path
+) -> None:
+    """HeLLM and HeLLMPre asked for at the same time: one trains the stage, the other waits and reads."""
+    lines = [command_line(models, tmp_path / "runs", *EPOCHS) for models in ("HeLLM", "HeLLMPre")]
+    pair = [
+        subprocess.Popen(
+            [sys.executable, str(RUN), *line], cwd=tmp_path, text=True, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        for line in lines
+    ]  # fmt: skip
+    told = [process.communicate(timeout=120)[1] for process in pair]
+    assert [process.returncode for process in pair] == [0, 0], told
+    assert "".join(told).count("HeLLMPre on mini, seed 1: training") == 1
+    assert results(tmp_path / "runs") == uninterrupted
+
+
+@pytest.mark.slow
 def test_killed_a_dozen_times_at_any_moment(
     line_of: Any, uninterrupted: dict[str, Any], tmp_path: Path
 ) -> None:
