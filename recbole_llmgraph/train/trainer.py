@@ -28,7 +28,7 @@ from recbole_llmgraph.train.checkpoint import (
 )
 from recbole_llmgraph.train.optimiser import learning_rate, make_optimiser
 from recbole_llmgraph.train.order import Rows, batches_of_epoch
-from recbole_llmgraph.train.randomness import epoch_seed, seed_everything
+from recbole_llmgraph.train.randomness import epoch_seed, one_order_of_sums, seed_everything
 from recbole_llmgraph.train.settings import Phase, TrainSettings
 
 #: Seconds between checkpoints; epochs since the last one are trained again after a kill.
@@ -87,7 +87,8 @@ class Trainer:
             self.progress, self.best = state["progress"], state["best"]
             say(f"resuming after {self.progress.epochs_run} epochs")
         while self.progress.phase < len(self.phases) and not self.progress.finished:
-            self._run_phase(self.phases[self.progress.phase], state)
+            with one_order_of_sums():
+                self._run_phase(self.phases[self.progress.phase], state)
             state = None
             self.progress.phase += 1
             self.progress.epoch = 0

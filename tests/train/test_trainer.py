@@ -17,7 +17,7 @@ from recbole_llmgraph.train import checkpoint
 from recbole_llmgraph.train.checkpoint import load_checkpoint
 from recbole_llmgraph.train.optimiser import learning_rate, make_optimiser
 from recbole_llmgraph.train.order import batches_of_epoch, user_batches
-from recbole_llmgraph.train.randomness import epoch_seed, seed_everything
+from recbole_llmgraph.train.randomness import epoch_seed, one_order_of_sums, seed_everything
 from recbole_llmgraph.train.settings import Phase, TrainSettings
 from recbole_llmgraph.train.trainer import CHECKPOINT_VARIABLE, Trainer
 
@@ -112,6 +112,32 @@ def test_an_epochs_randomness_follows_from_seed_phase_and_epoch() -> None:
     first = draw()
     torch.rand(100), np.random.rand(7)
     assert draw() == first
+
+
+def test_gradients_of_looked_up_rows_do_not_depend_on_how_threads_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without it, torch sums them in any order from 32,768 numbers on."""
+    threads = torch.get_num_threads()
+    table = torch.randn(2000, 64, requires_grad=True)
+    ids, upstream = torch.randint(0, 50, (4096,)), torch.randn(4096, 64)
+
+    def gradient() -> torch.Tensor:
+        table.grad = None
+        (table[ids] * upstream).sum().backward()
+        assert table.grad is not None
+        return table.grad
+
+    torch.set_num_threads(2)
+    try:
+        with one_order_of_sums():
+            first = gradient()
+            assert all(torch.equal(gradient(), first) for _ in range(20))
+            torch.set_num_threads(1)
+            assert torch.equal(gradient(), first)
+        assert not torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.set_num_threads(threads)
 
 
 # -- the loop ------------------------------------------------------------------------------
