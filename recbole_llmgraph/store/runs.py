@@ -27,7 +27,7 @@ PUBLISHED = Path("reports/runs")
 #: Largest `per_user.parquet` that may be committed, in bytes.
 PUBLISHED_LIMIT = 300_000
 #: Folders of a store that hold no finished runs.
-RESERVED = ("artifacts", "work")
+RESERVED = ("artifacts", "work", "trials", "sweeps")
 RUN, PER_USER, TOPK = "run.json", "per_user.parquet", "topk.parquet"
 
 

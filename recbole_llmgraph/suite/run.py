@@ -39,6 +39,30 @@ TABLE_FILE = "table.safetensors"
 
 
 @dataclass
+class Fitted:
+    """A trained cell that nobody has judged on the test part.
+
+    Attributes:
+        given: what it stands on.
+        split, model, judge: the data, the model with the kept weights, and who judges it.
+        progress: how the training went.
+        valid: the kept weights on the validation part.
+        work: folder of the checkpoint.
+        started, clock: when this sitting began, as a date and as `time.perf_counter()`.
+    """
+
+    given: Provided
+    split: Split
+    model: Any
+    judge: Judge
+    progress: Progress
+    valid: Judgement
+    work: Path
+    started: datetime
+    clock: float
+
+
+@dataclass
 class Runner:
     """Runs cells in one house.
 
@@ -93,8 +117,11 @@ class Runner:
         """Everything the cell stands on, made now where it is missing."""
         return provide(cell, self.house, self.house.ready(cell.dataset), self.key, self.item_table)
 
-    def _train(self, cell: Cell, key: str) -> RunRecord:
-        """Train and judge a cell, resuming what an earlier sitting left."""
+    def fit(self, cell: Cell, key: str) -> Fitted:
+        """Train a cell and judge it on the validation part alone, resuming what an earlier sitting left.
+
+        Its checkpoint stays in the work folder: `run` goes on from there, and so does another sitting.
+        """
         ready, given = self.house.ready(cell.dataset), self.provide(cell)
         say(f"{cell.label}: training ({key})")
         started = datetime.now(UTC)
@@ -115,20 +142,23 @@ class Runner:
             on_epoch=self.on_epoch,
         )
         progress = trainer.fit()
-        valid, test = judge(model, "valid"), judge(model, "test", "testing")
-        record = _record(cell, key, given, split, model, progress, (valid, test), started, clock)
-        folder = self._store(record, split, test, progress, work)
-        self._keep_table(cell, key, split, model)
-        shutil.rmtree(work)
+        return Fitted(given, split, model, judge, progress, judge(model, "valid"), work, started, clock)
+
+    def _train(self, cell: Cell, key: str) -> RunRecord:
+        """Train a cell, judge it on the test part and store it."""
+        fitted = self.fit(cell, key)
+        test = fitted.judge(fitted.model, "test", "testing")
+        record = _record(cell, key, fitted, test)
+        folder = self._store(record, fitted, test)
+        self._keep_table(cell, key, fitted.split, fitted.model)
+        shutil.rmtree(fitted.work)
         say(f"{cell.label}: {_headline(record)}  -> {folder}")
         return record
 
-    def _store(
-        self, record: RunRecord, split: Split, test: Judgement, progress: Progress, work: Path
-    ) -> Path:
-        log = work / "epochs.csv"
+    def _store(self, record: RunRecord, fitted: Fitted, test: Judgement) -> Path:
+        split, log = fitted.split, fitted.work / "epochs.csv"
         with new_file(log) as temporary:
-            pd.DataFrame(progress.history).to_csv(temporary, index=False)
+            pd.DataFrame(fitted.progress.history).to_csv(temporary, index=False)
         tokens = np.array(split.item_tokens())
         topk = pd.DataFrame(
             {
@@ -182,20 +212,10 @@ def selection_mask(cell: Cell) -> Mask:
     return cell.dataset.mask_default
 
 
-def _record(
-    cell: Cell,
-    key: str,
-    given: Provided,
-    split: Split,
-    model: Any,
-    progress: Progress,
-    judged: tuple[Judgement, Judgement],
-    started: datetime,
-    clock: float,
-) -> RunRecord:
+def _record(cell: Cell, key: str, fitted: Fitted, test: Judgement) -> RunRecord:
     """Everything a row needs to be believed."""
-    valid, test = judged
-    metrics: Any = {"valid": valid.metrics, "test": test.metrics}
+    given, split, model, progress = fitted.given, fitted.split, fitted.model, fitted.progress
+    metrics: Any = {"valid": fitted.valid.metrics, "test": test.metrics}
     settings = {k: v for k, v in cell.settings.model_dump().items() if k not in given.paths}
     return RunRecord(
         key=key,
@@ -219,17 +239,17 @@ def _record(
         epochs_run=progress.epochs_run,
         budget={"epochs": cell.settings.epochs, "stopping_step": cell.settings.stopping_step},
         parameters=Parameters(**parameter_counts(model)),
-        cost=_cost(progress, test, time.perf_counter() - clock),
+        cost=cost_of(progress, test, time.perf_counter() - fitted.clock),
         environment=environment(),
         code=Code(**code_version()),
         notes=[*given.notes, *getattr(model, "notes", [])],
         stages=given.stages,
-        started=started.isoformat(timespec="seconds"),
+        started=fitted.started.isoformat(timespec="seconds"),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
-def _cost(progress: Progress, test: Judgement, seconds: float) -> Cost:
+def cost_of(progress: Progress, test: Judgement, seconds: float) -> Cost:
     """What a run cost; of a resumed run, the longer of its training time and its last sitting."""
     return Cost(
         seconds_per_epoch=progress.train_seconds / max(1, progress.epochs_run),
