@@ -6,6 +6,7 @@ examples:
   python benchmarks/report.py --dataset beauty,sports --mask none
   python benchmarks/report.py --dataset beauty --expect HeLLM,SASRec,LightGCN
   python benchmarks/report.py --dataset beauty --paired HeLLM,SASRec
+  python benchmarks/report.py --published hellm --dataset beauty
   python benchmarks/report.py --publish
 """
 
@@ -15,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_llmgraph.base.errors import UserError
+from recbole_llmgraph.report.against import beside
+from recbole_llmgraph.report.against_page import published_page
 from recbole_llmgraph.report.boards import choose, listed, read_boards, selected, write_reports
 from recbole_llmgraph.report.leaderboard import Leaderboard
 from recbole_llmgraph.report.pages import page_text, write_pages
@@ -50,6 +53,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--paired", type=names, default=[], metavar="A,B", help="compare rows over the same users"
     )
+    made.add_argument(
+        "--published",
+        type=names,
+        nargs="?",
+        const=[],
+        metavar="TABLES",
+        help="published | measured | difference, for all published tables or those whose name begins so",
+    )
     made.add_argument("--publish", action="store_true", help=f"first copy standard runs to {PUBLISHED}")
     return made
 
@@ -80,6 +91,8 @@ def _report(options: argparse.Namespace) -> None:
         shown = selected(shown)
     if options.paired:
         written = _paired(shown, options)
+    elif options.published is not None:
+        written = _published(boards, datasets, options)
     else:
         expectation = {"expect": options.expect, "presets": options.preset or ["standard"]}
         print(listed(shown, datasets, **expectation))
@@ -95,6 +108,12 @@ def _paired(shown: list[Leaderboard], options: argparse.Namespace) -> list[Path]
     page = paired_page(compare_rows(shown, options.paired))
     print(page_text(page))
     return write_pages([page], options.out)
+
+
+def _published(boards: list[Leaderboard], datasets: Sequence[str], options: argparse.Namespace) -> list[Path]:
+    """Print published tables beside the store, and write the page of all of them."""
+    print(page_text(published_page(beside(boards, options.published, datasets))))
+    return write_pages([published_page(beside(boards), options.out)], options.out)
 
 
 def _known(datasets: Sequence[str], boards: Sequence[Leaderboard]) -> list[str]:

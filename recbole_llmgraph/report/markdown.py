@@ -13,7 +13,7 @@ import numpy as np
 
 from recbole_llmgraph.report.leaderboard import KEY_LENGTH, METRICS, Leaderboard
 from recbole_llmgraph.report.notes import notes
-from recbole_llmgraph.report.words import mask_words, preset_words, protocol_words
+from recbole_llmgraph.report.words import mask_words, metric_title, preset_words, protocol_words
 
 ABSENT = "–"
 
@@ -139,12 +139,7 @@ def _facts(board: Leaderboard) -> list[str]:
 
 def _header(board: Leaderboard) -> list[str]:
     """Column titles."""
-    short = {"recall": "R", "ndcg": "N"}
-    titles = []
-    for metric in METRICS:
-        kind, _, k = metric.partition("@")
-        alias = f" = HR@{k}" if kind == "recall" and board.single_target else ""
-        titles.append(f"{short[kind]}@{k}{alias}")
+    titles = [metric_title(metric, single_target=bool(board.single_target)) for metric in METRICS]
     cost = ["parameters", "trained", "epochs", "best", "s/epoch", "minutes", "eval users/s", "peak MB"]
     return ["model", *titles, "seeds", "backbone", *cost, "code", "run"]
 
@@ -194,11 +189,11 @@ def _name(row: Mapping[Any, Any]) -> str:
 def _keys(row: Mapping[Any, Any], page_folder: Path | None) -> str:
     """Short keys, linked where the run lies below the page."""
     return ", ".join(
-        _link(key, folder, page_folder) for key, folder in zip(row["keys"], row["folders"], strict=True)
+        key_link(key, folder, page_folder) for key, folder in zip(row["keys"], row["folders"], strict=True)
     )
 
 
-def _link(key: str, folder: str, page_folder: Path | None) -> str:
+def key_link(key: str, folder: str, page_folder: Path | None) -> str:
     """A key, as a link to the run's record where a reader of the page has it."""
     text = code(key[:KEY_LENGTH])
     if page_folder is None:

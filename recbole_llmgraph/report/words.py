@@ -18,6 +18,14 @@ _PRESETS = {
     "standard": "trainings that two cores can do, built-in backbones; the same budget for compared rows",
     "paper": "the published settings",
 }
+_METRICS = {"recall": "R", "ndcg": "N", "precision": "P", "hit": "HR", "mrr": "MRR"}
+
+
+def metric_title(metric: str, *, single_target: bool = False) -> str:
+    """`recall@10` → `R@10`; with one test item a user `R@10 = HR@10`. Other columns keep their name."""
+    kind, at, k = metric.partition("@")
+    alias = f" = HR@{k}" if kind == "recall" and single_target else ""
+    return f"{_METRICS.get(kind, kind)}{at}{k}{alias}"
 
 
 def protocol_words(name: str) -> str:

@@ -34,7 +34,8 @@ def add_run(root: Path, model: str = "HeLLM", *, hit: float = 0.2, users: int = 
         "candidates": 12_101,
         "single_target": True,
         "mask": "train",
-        "metrics": {"test": per_user.means()},
+        "metrics": {"test": per_user.means()}
+        | ({"valid": changes.pop("valid")} if "valid" in changes else {}),
         "parameters": Parameters(total=1_534_000, trained=200_000),
         "cost": Cost(seconds_per_epoch=35.25, seconds_total=702.0, eval_users_per_second=2_345.6),
         "code": Code(version="0.1.0", commit="abcdef012345", dirty=False),
