@@ -1,0 +1,113 @@
+"""What stands between the oracle and a language model: calls go in, replies come out as they arrive."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+from recbole_llmgraph.base.hashing import canonical
+from recbole_llmgraph.oracle.cost import Price, Usage
+from recbole_llmgraph.oracle.questions import Question
+from recbole_llmgraph.oracle.template import Message, Template, template
+
+
+@dataclass(frozen=True)
+class Call:
+    """One conversation to be continued by one reply.
+
+    Attributes:
+        number: the question's place among those that were asked together.
+        question: what is asked.
+        template: how.
+        messages: the rendered conversation.
+        repair: whether this is the second attempt.
+        spent: usage of the first attempt.
+    """
+
+    number: int
+    question: Question
+    template: Template
+    messages: tuple[Message, ...]
+    repair: bool = False
+    spent: Usage = field(default=Usage())
+
+    @classmethod
+    def first(cls, number: int, question: Question) -> "Call":
+        """The first attempt at a question."""
+        form = template(question.task)
+        return cls(number, question, form, form.render(question))
+
+    def again(self, answer: str, reason: str, spent: Usage) -> "Call":
+        """The second attempt, which quotes the rejected answer and says what is wrong with it."""
+        messages = self.template.repair(self.question, self.messages, answer, reason)
+        return replace(self, messages=messages, repair=True, spent=self.spent + spent)
+
+    @cached_property
+    def prompt(self) -> str:
+        """SHA-256 of template, version and rendered conversation; free of any model."""
+        turns = [[message.role, message.text] for message in self.messages]
+        return digest([self.template.task, self.template.version, turns])
+
+    @property
+    def size(self) -> int:
+        """Bytes of the conversation."""
+        return sum(len(message.text.encode()) for message in self.messages)
+
+
+def digest(data: Any) -> str:
+    """Full SHA-256 of plain data."""
+    return hashlib.sha256(canonical(data).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back."""
+
+    text: str
+    usage: Usage
+
+
+@dataclass(frozen=True)
+class Silence:
+    """Nothing came back, all retries included; never kept, so that the next run asks again.
+
+    Attributes:
+        reason: why, in words for the user.
+        usage: what was spent on it.
+        missing: whether a recorded answer was looked for and is not there.
+    """
+
+    reason: str
+    usage: Usage = field(default=Usage())
+    missing: bool = False
+
+
+#: The next call to make, or None when there is none for now.
+Take = Callable[[], Call | None]
+
+
+class Backend(Protocol):
+    """A source of replies.
+
+    Attributes:
+        label: what reports print.
+        identity: model and revision: what fixes the replies together with `decoding`.
+        decoding: plain data: temperature, seed, …
+        is_llm: whether a language model answers.
+        keeps: whether replies are worth keeping in the cache.
+        price: of its tokens; None when unknown or free.
+    """
+
+    label: str
+    identity: str
+    decoding: Mapping[str, Any]
+    is_llm: bool
+    keeps: bool
+    price: Price | None
+
+    def work(self, take: Take) -> Iterator[tuple[Call, Reply | Silence]]:
+        """Yield each call with what came of it, in any order, until `take` has none and none is under way.
+
+        A caller may have new calls after each yield.
+        """

@@ -1,0 +1,36 @@
+"""What a user may set on an oracle."""
+
+from typing import Any
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from recbole_llmgraph.base.settings import Settings
+
+
+class OracleOptions(Settings):
+    """Options of `open_oracle`; none of them holds a key, which comes from the environment alone."""
+
+    min_valid: float = Field(default=0.9, ge=0, le=1)
+    """Share of questions that must have a valid answer; below it the run stops. 0 accepts everything."""
+    max_cost: PositiveFloat | None = None
+    """US dollars that all replies in the cache's file may have cost together."""
+    price_in: NonNegativeFloat | None = None
+    """US dollars for a million tokens of prompts."""
+    price_out: NonNegativeFloat | None = None
+    """US dollars for a million tokens of replies."""
+    base_url: str | None = None
+    """Endpoint of `openai:`; without it `OPENAI_BASE_URL`, else OpenAI's own."""
+    concurrency: PositiveInt = 8
+    """Requests under way at once."""
+    timeout: PositiveFloat = 120.0
+    """Seconds to wait for a reply before the request is sent again."""
+    retries: int = Field(default=8, ge=0)
+    """Times that a failed request is sent again, with growing pauses."""
+    structured: bool = False
+    """Let the endpoint hold answers to a JSON schema where the template has one."""
+    parameters: dict[str, Any] = {}
+    """Further fields of a request, e.g. `{"reasoning_effort": "low"}`; null removes one of ours."""
+    batch: PositiveInt = 16
+    """Prompts that `hf:` reads at once."""
+    strict: bool = True
+    """Whether a question without a recorded answer stops `replay:`."""

@@ -1,0 +1,171 @@
+"""One round of questions: cache first, then the back-end, one repair, the fallback; with its stops."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from recbole_llmgraph.base.errors import UserError
+from recbole_llmgraph.oracle.answers import Answer, Provenance, check
+from recbole_llmgraph.oracle.backend import Backend, Call, Reply, Silence
+from recbole_llmgraph.oracle.budget import Budget
+from recbole_llmgraph.oracle.cache import ReplyCache, call_key
+from recbole_llmgraph.oracle.cost import Status, TaskCost
+from recbole_llmgraph.oracle.fallback import fallback
+from recbole_llmgraph.oracle.options import OracleOptions
+from recbole_llmgraph.oracle.parsing import RejectedError
+from recbole_llmgraph.oracle.questions import Question
+
+#: Answers after which a model is judged hopeless when fewer than half are valid.
+PROBE = 20
+
+
+class InvalidAnswersError(UserError):
+    """Too few valid answers; `valid_rate` is their share among those that were asked."""
+
+    def __init__(self, text: str, valid_rate: float) -> None:
+        super().__init__(text)
+        self.valid_rate = valid_rate
+
+
+class Sitting:
+    """The state of one `Oracle.ask`.
+
+    Args:
+        questions: to be answered, each once.
+        backend: who answers.
+        cache: replies that are there already, and where new ones go.
+        options: limits.
+    """
+
+    def __init__(
+        self, questions: Sequence[Question], backend: Backend, cache: ReplyCache, options: OracleOptions
+    ) -> None:
+        self.backend, self.cache, self.options = backend, cache, options
+        self.costs: dict[str, TaskCost] = {}
+        self._budget = Budget(options.max_cost, backend.price, cache)
+        self._asked = [question.task for question in questions]
+        self._answers: list[Answer | None] = [None] * len(questions)
+        self._waiting = deque(Call.first(number, question) for number, question in enumerate(questions))
+        self._under_way: dict[str, list[Call]] = {}
+        """Keys of calls that were handed out, with equal calls that wait for the same reply."""
+        self._settled = 0
+        self._stop: UserError | None = None
+
+    def settle(self) -> Iterator[None]:
+        """Answer everything; yields once an answer.
+
+        Raises:
+            UserError: what stopped it, after everything under way has come back and is kept.
+        """
+        told = 0
+        for call, result in self.backend.work(self._take):
+            self._receive(call, result)
+            while told < self._settled:
+                told += 1
+                yield
+        while told < self._settled:
+            told += 1
+            yield
+        if self._stop is not None:
+            raise self._stop
+
+    def answers(self) -> list[Answer]:
+        """All answers, in the order of the questions; call when settled."""
+        return [answer for answer in self._answers if answer is not None]
+
+    def _take(self) -> Call | None:
+        """The next call that must be made; what the cache holds is settled on the way."""
+        while self._waiting:
+            call = self._waiting.popleft()
+            if not self.backend.keeps:
+                return call
+            key = call_key(call, self.backend)
+            if (kept := self.cache.get(key)) is not None:
+                self._judge(call, kept, cached=True)
+            elif key in self._under_way:
+                self._under_way[key].append(call)
+            elif self._budget.reserve(key, call):
+                self._under_way[key] = []
+                return call
+            else:
+                self._waiting.appendleft(call)
+                if not self._under_way:  # else what comes back may cost less than was set aside
+                    self._halt(self._budget.spent(self._settled, len(self._answers)))
+                return None
+        return None
+
+    def _receive(self, call: Call, result: Reply | Silence) -> None:
+        """Keep what came back, then judge it, for this call and for equal ones."""
+        if not self.backend.keeps:
+            self._judge(call, result, cached=False)
+            return
+        key = call_key(call, self.backend)
+        self._budget.release(key)
+        if isinstance(result, Reply):
+            result = self.cache.put(call, self.backend, self._priced(result))
+        self._judge(call, result, cached=False)
+        for equal in self._under_way.pop(key):
+            self._judge(equal, result, cached=True)
+
+    def _priced(self, reply: Reply) -> Reply:
+        if self.backend.price is None:
+            return reply
+        money = self.backend.price.of(reply.usage.tokens_in, reply.usage.tokens_out)
+        return replace(reply, usage=replace(reply.usage, money=money))
+
+    def _judge(self, call: Call, result: Reply | Silence, *, cached: bool) -> None:
+        """Settle the question, or ask for a repair."""
+        if not cached:
+            self._count(call, TaskCost(call.template.name, now=result.usage))
+        if isinstance(result, Silence):
+            status: Status = "missing" if result.missing else "fallback"
+            self._settle(call, fallback(call.question), "", status, result, cached)
+            return
+        try:
+            parsed = check(call.question, result.text)
+        except RejectedError as error:
+            if not call.repair and self._stop is None:
+                self._waiting.append(call.again(result.text, str(error), result.usage))
+            else:
+                self._settle(call, fallback(call.question), str(error), "fallback", result, cached)
+            return
+        self._settle(call, parsed, "", "repaired" if call.repair else "ok", result, cached)
+
+    def _settle(
+        self, call: Call, parsed: Any, reason: str, status: Status, result: Reply | Silence, cached: bool
+    ) -> None:
+        backend = self.backend
+        source = Provenance(backend.label, backend.identity, call.template.name, backend.is_llm, cached)
+        raw = result.text if isinstance(result, Reply) else ""
+        why = result.reason if isinstance(result, Silence) else reason
+        answer = Answer(parsed, raw, status, why, source, call.spent + result.usage)
+        self._answers[call.number] = answer
+        self._settled += 1
+        self._count(call, TaskCost.one(call.template.name, status, answer.usage))
+        if not answer.valid:
+            self._check_rate(call, why)
+
+    def _count(self, call: Call, row: TaskCost) -> None:
+        name = call.template.name
+        self.costs[name] = self.costs.get(name, TaskCost(name)) + row
+
+    def _check_rate(self, call: Call, reason: str) -> None:
+        """Stop as soon as the wanted share of valid answers is out of reach, or the model is hopeless."""
+        row, wanted = self.costs[call.template.name], self.options.min_valid
+        invalid = row.questions - row.ok - row.repaired
+        asked = self._asked.count(call.question.task)
+        out_of_reach = asked - invalid < wanted * asked - 1e-9
+        hopeless = row.questions >= PROBE and row.valid_rate < wanted / 2
+        if self._stop is None and (out_of_reach or hopeless):
+            text = (
+                f"{self.backend.label}: {row.ok + row.repaired} of {row.questions} answers to "
+                f"{call.template.name} are valid ({row.valid_rate:.1%}), {wanted:.0%} are needed; "
+                f"the last fault: {reason}. Choose another model, or accept fallbacks with min_valid=0"
+            )
+            self._halt(InvalidAnswersError(text, row.valid_rate))
+
+    def _halt(self, why: UserError) -> None:
+        """Ask nothing more; what is under way still comes back and is kept."""
+        self._stop = why
+        self._waiting.clear()
