@@ -7,6 +7,7 @@ examples:
   python benchmarks/report.py --dataset beauty --expect HeLLM,SASRec,LightGCN
   python benchmarks/report.py --dataset beauty --paired HeLLM,SASRec
   python benchmarks/report.py --published hellm --dataset beauty
+  python benchmarks/report.py --claims galrec,hellm
   python benchmarks/report.py --publish
 """
 
@@ -19,6 +20,8 @@ from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.report.against import beside
 from recbole_llmgraph.report.against_page import published_page
 from recbole_llmgraph.report.boards import choose, listed, read_boards, selected, write_reports
+from recbole_llmgraph.report.claims import choose_ledgers, judge
+from recbole_llmgraph.report.claims_page import claims_page
 from recbole_llmgraph.report.leaderboard import Leaderboard
 from recbole_llmgraph.report.pages import page_text, write_pages
 from recbole_llmgraph.store.record import MASKS
@@ -61,6 +64,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="TABLES",
         help="published | measured | difference, for all published tables or those whose name begins so",
     )
+    made.add_argument(
+        "--claims",
+        type=names,
+        nargs="?",
+        const=[],
+        metavar="PAPERS",
+        help="verdicts on what the papers claim: all, or ledgers whose name begins so",
+    )
     made.add_argument("--publish", action="store_true", help=f"first copy standard runs to {PUBLISHED}")
     return made
 
@@ -93,6 +104,8 @@ def _report(options: argparse.Namespace) -> None:
         written = _paired(shown, options)
     elif options.published is not None:
         written = _published(boards, datasets, options)
+    elif options.claims is not None:
+        written = _claims(boards, datasets, options)
     else:
         expectation = {"expect": options.expect, "presets": options.preset or ["standard"]}
         print(listed(shown, datasets, **expectation))
@@ -114,6 +127,14 @@ def _published(boards: list[Leaderboard], datasets: Sequence[str], options: argp
     """Print published tables beside the store, and write the page of all of them."""
     print(page_text(published_page(beside(boards, options.published, datasets))))
     return write_pages([published_page(beside(boards), options.out)], options.out)
+
+
+def _claims(boards: list[Leaderboard], datasets: Sequence[str], options: argparse.Namespace) -> list[Path]:
+    """Print verdicts on claims, and write the page of all of them."""
+    chosen = [(ledger, judge(ledger, boards, datasets)) for ledger in choose_ledgers(options.claims)]
+    print(page_text(claims_page(chosen)))
+    every = [(ledger, judge(ledger, boards)) for ledger in choose_ledgers([])]
+    return write_pages([claims_page(every, options.out)], options.out)
 
 
 def _known(datasets: Sequence[str], boards: Sequence[Leaderboard]) -> list[str]:

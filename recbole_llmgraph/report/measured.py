@@ -5,6 +5,7 @@ a test number is never a reason to choose.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -47,10 +48,11 @@ class Measured:
         """All settings of the row."""
         return _parsed(self.row["settings"])
 
-    def values(self, metric: str) -> np.ndarray:
-        """The metric of each seed; NaN where a run does not have it. `[seeds]`"""
+    def values(self, metric: str, seeds: Sequence[int] | None = None) -> np.ndarray:
+        """The metric of each seed, or of the given ones; NaN where a run does not have it. `[seeds]`"""
         runs = self.board.runs
         own = runs[runs["key"].isin(self.row["keys"])].sort_values("seed")
+        own = own if seeds is None else own[own["seed"].isin(seeds)]
         return np.asarray(own[metric] if metric in own else [np.nan] * len(own), dtype=np.float64)
 
     def mean(self, metric: str) -> float:
@@ -76,10 +78,17 @@ def whole_models() -> dict[str, dict[str, Any]]:
 
 def answers(asked: Asked, model: str, settings: Mapping[str, Any]) -> bool:
     """Whether a run of `model` with these settings is what was asked."""
-    whole = {**whole_models().get(model, {}), **asked.settings}
     if model != asked.model or not set(asked.settings) <= set(settings):
         return False
-    return all(settings[key] == value for key, value in whole.items() if key in settings)
+    whole = {**whole_models().get(model, {}), **asked.settings}
+    return all(_fits(settings[key], value) for key, value in whole.items() if key in settings)
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    """Whether a setting is as wanted: equal, or not matching `{not: pattern}`."""
+    if isinstance(wanted, dict) and set(wanted) == {"not"}:
+        return not re.match(wanted["not"], str(value))
+    return bool(value == wanted)
 
 
 def find(

@@ -13,6 +13,8 @@ from recbole_llmgraph.report.leaderboard import METRICS
 
 #: Resamples of the bootstrap and of the permutation test; the smallest possible p is 1 in 10,000.
 RESAMPLES = 9_999
+#: Resamples of a ratio of means, enough for an interval.
+RATIO_RESAMPLES = 1_999
 #: Largest number of values in memory at once while resampling.
 _BUDGET = 4_000_000
 
@@ -81,6 +83,41 @@ def bootstrap_interval(difference: np.ndarray, resamples: int, seed: int) -> tup
         n_resamples=resamples,
         method="percentile",
         batch=_batch(len(difference)),
+        rng=np.random.default_rng(seed),
+    )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Student's t-interval of a mean over users: what the bootstrap of so many users comes to, at once."""
+    from scipy import stats
+
+    if len(np.unique(values)) < 2:
+        value = float(values[0]) if len(values) else 0.0
+        return value, value
+    found = stats.ttest_1samp(values, 0.0).confidence_interval(level)
+    return float(found.low), float(found.high)
+
+
+def gain_interval(
+    a: np.ndarray, b: np.ndarray, resamples: int = RATIO_RESAMPLES, seed: int = 0
+) -> tuple[float, float]:
+    """95 % percentile interval of mean(a) / mean(b) − 1 over resampled users; NaN where b is 0."""
+    from scipy import stats
+
+    def gain(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(x.mean(axis=axis) / y.mean(axis=axis) - 1)
+
+    if not b.any():
+        return float("nan"), float("nan")
+    found = stats.bootstrap(
+        (a, b),
+        gain,
+        paired=True,
+        n_resamples=resamples,
+        method="percentile",
+        batch=_batch(len(a)),
         rng=np.random.default_rng(seed),
     )
     return float(found.confidence_interval.low), float(found.confidence_interval.high)

@@ -1,9 +1,11 @@
 """Paired comparisons of stored runs: which rows are meant, their users, and the tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -96,11 +98,31 @@ def find_row(board: Leaderboard, name: str) -> int | None:
 
 def users_of(folders: Sequence[str], mask: str) -> pd.DataFrame:
     """[users, metrics] values under a mask; with several runs (seeds), each user's mean over them."""
-    frames = [PerUser.read(Path(folder) / PER_USER).to_frame() for folder in folders]
+    frames = [_values(folder, mask) for folder in folders]
     values = np.mean([frame.to_numpy() for frame in frames], axis=0)
-    frame = pd.DataFrame(values, columns=frames[0].columns)
+    return pd.DataFrame(values, columns=frames[0].columns)
+
+
+@lru_cache(maxsize=64)
+def _values(folder: str, mask: str) -> pd.DataFrame:
+    """[users, metrics] values of one run under a mask; a ledger asks for the same few runs many times."""
+    frame = PerUser.read(Path(folder) / PER_USER).to_frame()
     own = [column for column in frame.columns if column.endswith(f"|{mask}")]
     return frame[own].rename(columns=lambda column: column.partition("|")[0])
+
+
+def paired_users(
+    a: Mapping[Any, Any], b: Mapping[Any, Any], mask: str
+) -> tuple[tuple[list[int], list[int]], tuple[pd.DataFrame, pd.DataFrame]]:
+    """Seeds and [users, metrics] values of two rows of a table, over equally many seeds on either side."""
+    seeds = common_seeds(a["seeds"], b["seeds"])
+    left, right = (
+        users_of(
+            [folder for seed, folder in zip(row["seeds"], row["folders"], strict=True) if seed in own], mask
+        )
+        for row, own in zip((a, b), seeds, strict=True)
+    )
+    return seeds, (left, right)
 
 
 def _pair(board: Leaderboard, left: int, right: int, resamples: int) -> Pair:
@@ -108,15 +130,8 @@ def _pair(board: Leaderboard, left: int, right: int, resamples: int) -> Pair:
     rows = board.rows.to_dict("records")
     a, b = rows[left], rows[right]
     say(f"comparing {row_name(a)} with {row_name(b)} on {board.dataset}, mask {board.mask}")
-    seeds = common_seeds(a["seeds"], b["seeds"])
-    values = [
-        users_of(
-            [folder for seed, folder in zip(row["seeds"], row["folders"], strict=True) if seed in own],
-            board.mask,
-        )
-        for row, own in zip((a, b), seeds, strict=True)
-    ]
-    result = compare(values[0], values[1], METRICS, resamples)
+    seeds, values = paired_users(a, b, board.mask)
+    result = compare(*values, METRICS, resamples)
     return Pair(board, (row_name(a), row_name(b)), seeds, result)
 
 
