@@ -56,6 +56,10 @@ FAST: dict[str, dict[str, Any]] = {
         "epochs": 3, "learning_rate": 0.002, "train_batch_size": 32, "max_history": 6, "prefix_length": 3,
         "rows_per_epoch": 0,
     },
+    "GALRec": {
+        "epochs": 3, "learning_rate": 0.01, "train_batch_size": 32, "max_history": 6, "hop2_cap": 4,
+        "hop2_neighbors": 2, "gal_rows": 8, "queue_length": 16, "rows_per_epoch": 0,
+    },
 }  # fmt: skip
 #: For all of them: validate every epoch, never stop early.
 COMMON: dict[str, Any] = {"eval_step": 1, "stopping_step": 0}

@@ -82,6 +82,10 @@ class Split:
         """External token of every item id; position 0 is `[PAD]`."""
         return item_tokens(self.dataset)
 
+    def user_tokens(self) -> list[str]:
+        """External token of every user id; position 0 is `[PAD]`."""
+        return user_tokens(self.dataset)
+
 
 def load_split(config: Config, before_build: Callable[[Dataset], None] | None = None) -> Split:
     """Read the atomic files and split them by the protocol in `config`.
@@ -133,6 +137,23 @@ def target_pairs(loader: Any) -> tuple[Ids, Ids]:
 def item_tokens(dataset: Dataset) -> list[str]:
     """External token of every item id; position 0 is `[PAD]`."""
     return [str(token) for token in dataset.field2id_token[dataset.iid_field]]
+
+
+def user_tokens(dataset: Dataset) -> list[str]:
+    """External token of every user id; position 0 is `[PAD]`."""
+    return [str(token) for token in dataset.field2id_token[dataset.uid_field]]
+
+
+def training_histories(dataset: Dataset, longest: int) -> tuple[Ids, Ids]:
+    """Each user's last training items, oldest first, 0 on the right; their number. `[U, longest], [U]`"""
+    users, items = training_pairs(dataset)
+    counts = np.bincount(users, minlength=int(dataset.num(dataset.uid_field)))
+    place = np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)  # in the user's history
+    column = place - np.maximum(counts - longest, 0)[users]
+    kept = column >= 0
+    histories = np.zeros((len(counts), longest), dtype=np.int64)
+    histories[users[kept], column[kept]] = items[kept]
+    return histories, np.minimum(counts, longest)
 
 
 def training_fingerprint(dataset: Dataset) -> str:

@@ -125,12 +125,28 @@ class SlotPrompt(nn.Module):
         text = embedding(self.text)  # [t, D]
         blank = text.new_zeros(1, text.shape[1])
         table = torch.cat([blank, text, rows.to(text.dtype)])
-        index = self._index(fillings, side)
+        index = self.index(fillings, side=side)
         return PromptBatch(F.embedding(index, table), index > 0, prefix_length)
 
-    def _index(self, fillings: Mapping[str, tuple[Tensor, Tensor]], side: Side) -> Tensor:
-        """Rows [B, T] of the table `[blank; text; rows]`; 0 at padding."""
-        pieces = list(self._pieces(fillings))
+    def index(
+        self,
+        fillings: Mapping[str, tuple[Tensor, Tensor]],
+        *,
+        first_text: int = 1,
+        first_row: int | None = None,
+        side: Side = "left",
+    ) -> Tensor:
+        """Numbers [B, T] in a table that holds this prompt's text and the rows; 0 at padding.
+
+        Args:
+            fillings: as in `forward`.
+            first_text: where the text begins in the table.
+            first_row: where the rows begin; right after the text unless told.
+            side: where padding stands.
+        """
+        if first_row is None:
+            first_row = first_text + len(self.text)
+        pieces = self._pieces(fillings, first_text, first_row)
         total = torch.stack([length for _, length in pieces]).sum(0)  # [B]
         longest = int(total.max())
         start = longest - total if side == "left" else torch.zeros_like(total)
@@ -143,11 +159,13 @@ class SlotPrompt(nn.Module):
             start = start + length
         return index[:, :longest]
 
-    def _pieces(self, fillings: Mapping[str, tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    def _pieces(
+        self, fillings: Mapping[str, tuple[Tensor, Tensor]], begin: int, first_row: int
+    ) -> list[tuple[Tensor, Tensor]]:
         """Text and slots in order: table rows [B, L] and lengths [B]."""
         counts = next(iter(fillings.values()))[1]
-        batch, first_row = len(counts), 1 + len(self.text)
-        pieces, begin = [], 1
+        batch = len(counts)
+        pieces = []
         for place, size in enumerate(self.text_lengths):
             numbers = torch.arange(begin, begin + size, device=counts.device)
             pieces.append((numbers.expand(batch, -1), counts.new_full((batch,), size)))

@@ -38,7 +38,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_llmgraph.artifact.tables import TokenTable, load_table, rows_for
+from recbole_llmgraph.artifact.tables import rows_for
 from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.host.dataset import item_tokens, training_fingerprint
 from recbole_llmgraph.host.models import InputType, SequentialRecommender, config_values, read_settings
@@ -49,6 +49,7 @@ from recbole_llmgraph.lm.prefix import KeyValuePrefix
 from recbole_llmgraph.lm.slots import SlotPrompt
 from recbole_llmgraph.loss.cross_entropy import item_cross_entropy
 from recbole_llmgraph.model.needs import ItemTable, ItemTexts, Need
+from recbole_llmgraph.model.tables import checked_table
 from recbole_llmgraph.train.settings import SequenceSettings
 
 #: Alpaca's frame around the paper's instruction.
@@ -180,29 +181,13 @@ class HeLLM(SequentialRecommender):
         tokens = item_tokens(dataset)
         seen = training_fingerprint(dataset)
         tables = [
-            self._checked(self.options.graph_embedding, "graph_embedding", seen),
-            self._checked(self.options.sequence_embedding, "sequence_embedding", seen),
+            checked_table(self.options.graph_embedding, "graph_embedding", "HeLLM", seen),
+            checked_table(self.options.sequence_embedding, "sequence_embedding", "HeLLM", seen),
         ]
         graph, sequence = (rows_for(table, tokens).float() for table in tables)
         if self.options.standardise:
             graph, sequence = standardised(graph), standardised(sequence)
         return graph, sequence
-
-    @staticmethod
-    def _checked(file: str, setting: str, seen: str) -> TokenTable:
-        """The table of an earlier stage, which must have seen this training part and nothing else."""
-        if not file:
-            raise UserError(
-                f"HeLLM needs {setting}: pass config_dict=recbole_settings('HeLLM', dataset), "
-                "which trains HeLLMPre and SASRec first, or run benchmarks/run.py --model=HeLLM"
-            )
-        table = load_table(Path(file))
-        if table.meta.get("training_fingerprint") != seen:
-            raise UserError(
-                f"{setting}={file} was trained on another split (or does not say on which); "
-                "train it on this one: benchmarks/run.py --model=HeLLM"
-            )
-        return table
 
     def _joined(self, graph: Tensor, sequence: Tensor) -> Tensor:
         """[E^G ; E^S] or the part that the switches leave. `[N, 2d]`"""

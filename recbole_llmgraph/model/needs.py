@@ -33,10 +33,18 @@ class ItemTable:
 
 
 @dataclass(frozen=True)
+class UserTable:
+    """User vectors that another model of the suite trains on the same split and seed."""
+
+    field: str
+    model: str
+
+
+@dataclass(frozen=True)
 class ItemTexts:
     """The items' raw texts, to build a tokenizer from."""
 
     field: str
 
 
-Need = TextFeatures | ItemFeature | ItemTable | ItemTexts
+Need = TextFeatures | ItemFeature | ItemTable | UserTable | ItemTexts

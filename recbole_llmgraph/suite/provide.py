@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from recbole_llmgraph.artifact.tables import load_table
 from recbole_llmgraph.artifact.text_features import text_features_file, text_features_identity
@@ -11,15 +12,17 @@ from recbole_llmgraph.base.hashing import hash_data, hash_file
 from recbole_llmgraph.data.prepare import Prepared
 from recbole_llmgraph.data.side import feature_file, item_texts, unknown_provenance
 from recbole_llmgraph.model.catalogue import model_card
-from recbole_llmgraph.model.needs import ItemFeature, ItemTable, ItemTexts, Need, TextFeatures
+from recbole_llmgraph.model.needs import ItemFeature, ItemTable, ItemTexts, Need, TextFeatures, UserTable
 from recbole_llmgraph.store.record import Stage
 from recbole_llmgraph.suite.cell import Cell, resolve_cell
 from recbole_llmgraph.suite.house import House
 
+#: Whose vectors a table holds.
+Side = Literal["item", "user"]
 #: Run key of a cell.
 KeyOf = Callable[[Cell], str]
-#: File of a cell's item vectors; trains the cell unless the file is there.
-MakeTable = Callable[[Cell], Path]
+#: File of a cell's vectors of `item`s or `user`s; trains the cell unless the file is there.
+MakeTable = Callable[[Cell, Side], Path]
 
 
 @dataclass
@@ -51,7 +54,7 @@ def _identity(need: Need, cell: Cell, ready: Prepared, key_of: KeyOf) -> str:
         case ItemFeature():
             file = _feature(need, ready)
             return hash_file(file)[:16] if file else ""
-        case ItemTable():
+        case ItemTable() | UserTable():
             return key_of(stage_cell(cell, need.model))
         case ItemTexts():
             return hash_data(_text_lines(ready))
@@ -73,9 +76,9 @@ def provide(cell: Cell, house: House, ready: Prepared, key_of: KeyOf, make_table
                 given.paths[need.field] = str(file or "")
                 if file is None:
                     given.notes.append(f"no item {need.name}s in this dataset: text alone")
-            case ItemTable():
+            case ItemTable() | UserTable():
                 stage = stage_cell(cell, need.model)
-                path = make_table(stage)
+                path = make_table(stage, "item" if isinstance(need, ItemTable) else "user")
                 given.paths[need.field] = str(path)
                 given.stages.append(Stage(model=need.model, key=key_of(stage), artifact=path.parent.name))
             case ItemTexts():

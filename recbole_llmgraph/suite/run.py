@@ -30,7 +30,7 @@ from recbole_llmgraph.suite.measure import (
     peak_memory_mb,
     reset_peak_memory,
 )
-from recbole_llmgraph.suite.provide import Provided, identify, provide, with_paths
+from recbole_llmgraph.suite.provide import Provided, Side, identify, provide, with_paths
 from recbole_llmgraph.train.checkpoint import Progress
 from recbole_llmgraph.train.randomness import epoch_seed, seed_everything
 from recbole_llmgraph.train.trainer import Trainer
@@ -99,23 +99,23 @@ class Runner:
             found = self.house.find(cell.dataset.name, cell.model.name, key)  # by another process, meanwhile
             return found or self._train(cell, key)
 
-    def item_table(self, cell: Cell) -> Path:
-        """File of a stage's item vectors; the stage is trained once, then kept."""
+    def table(self, cell: Cell, side: Side) -> Path:
+        """File of a stage's item or user vectors; the stage is trained once, then kept."""
         key = self.key(cell)
-        recipe = {"model": cell.model.name, "run": key}
-        folder = self.house.artifacts.find("item_table", recipe)
+        kind, recipe = f"{side}_table", {"model": cell.model.name, "run": key}
+        folder = self.house.artifacts.find(kind, recipe)
         if folder is None:
             with self.house.alone(cell.dataset.name, cell.model.name, key):
-                if self.house.artifacts.find("item_table", recipe) is None:
+                if self.house.artifacts.find(kind, recipe) is None:
                     self._train(cell, key)
-            folder = self.house.artifacts.find("item_table", recipe)
+            folder = self.house.artifacts.find(kind, recipe)
         if folder is None:
-            raise RuntimeError(f"{cell.model.name} trained but has no item_table()")
+            raise RuntimeError(f"{cell.model.name} trained but has no {kind}()")
         return folder / TABLE_FILE
 
     def provide(self, cell: Cell) -> Provided:
         """Everything the cell stands on, made now where it is missing."""
-        return provide(cell, self.house, self.house.ready(cell.dataset), self.key, self.item_table)
+        return provide(cell, self.house, self.house.ready(cell.dataset), self.key, self.table)
 
     def fit(self, cell: Cell, key: str) -> Fitted:
         """Train a cell and judge it on the validation part alone, resuming what an earlier sitting left.
@@ -150,7 +150,7 @@ class Runner:
         test = fitted.judge(fitted.model, "test", "testing")
         record = _record(cell, key, fitted, test)
         folder = self._store(record, fitted, test)
-        self._keep_table(cell, key, fitted.split, fitted.model)
+        self._keep_tables(cell, key, fitted.split, fitted.model)
         shutil.rmtree(fitted.work)
         say(f"{cell.label}: {_headline(record)}  -> {folder}")
         return record
@@ -172,20 +172,23 @@ class Runner:
             record, test.per_user, topk=topk, folder_files=[log], replace=self.always
         )
 
-    def _keep_table(self, cell: Cell, key: str, split: Split, model: Any) -> None:
-        """Keep a model's item vectors for later stages, by external item token."""
-        if not hasattr(model, "item_table"):
-            return
+    def _keep_tables(self, cell: Cell, key: str, split: Split, model: Any) -> None:
+        """Keep a model's item and user vectors for later stages, by external token."""
         meta = {
             "model": cell.model.name,
             "run": key,
             "training_fingerprint": split.training_fingerprint,
         }
+        for side, tokens in (("item", split.item_tokens()), ("user", split.user_tokens())):
+            kind = f"{side}_table"
+            if not hasattr(model, kind):
+                continue
+            rows = getattr(model, kind)()[1:].cpu()
 
-        def make(folder: Path) -> None:
-            save_table(folder / TABLE_FILE, split.item_tokens()[1:], model.item_table()[1:].cpu(), meta)
+            def make(folder: Path, tokens: list[str] = tokens[1:], rows: Any = rows) -> None:
+                save_table(folder / TABLE_FILE, tokens, rows, meta)
 
-        self.house.artifacts.get("item_table", {"model": cell.model.name, "run": key}, make)
+            self.house.artifacts.get(kind, {"model": cell.model.name, "run": key}, make)
 
 
 def make_cell_config(cell: Cell, settings: Any, ready: Prepared, device: str) -> Any:

@@ -2,7 +2,7 @@
 
 It trains RecBole's models and ours alike: a model gives `calculate_loss(interaction)`
 (a tensor or a tuple of tensors) and may give `batching`, `phases(settings)`,
-`enter_phase(name)`, `start_epoch(epoch)` and `epoch_log()`.
+`enter_phase(name)`, `start_epoch(epoch)`, `end_step()` (after each optimiser step) and `epoch_log()`.
 """
 
 import os
@@ -177,6 +177,8 @@ class Trainer:
                 [p for g in optimiser.param_groups for p in g["params"]], self.settings.clip_grad_norm
             )
         optimiser.step()
+        if hasattr(self.model, "end_step"):
+            self.model.end_step()
 
     def _due(self, phase: Phase) -> bool:
         every = self.settings.eval_step

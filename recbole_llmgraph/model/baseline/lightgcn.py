@@ -91,3 +91,10 @@ class LightGCN(originals.LightGCN):
         table = self.forward()[1].clone()
         table[0] = 0
         return table
+
+    @torch.no_grad()
+    def user_table(self) -> Tensor:
+        """Propagated user vectors that later stages read; the padding row is zero. `[U, d]`"""
+        table = self.forward()[0].clone()
+        table[0] = 0
+        return table

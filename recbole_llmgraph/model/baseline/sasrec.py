@@ -14,10 +14,14 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from recbole_llmgraph.host import originals
+from recbole_llmgraph.host.dataset import training_histories
 from recbole_llmgraph.host.models import config_values
 from recbole_llmgraph.loss.cross_entropy import item_cross_entropy
 from recbole_llmgraph.model.baseline.encoder import encode_at, fuse_gelu
 from recbole_llmgraph.train.settings import SequenceSettings
+
+#: Histories encoded at once for a table of users.
+USERS_AT_ONCE = 1024
 
 
 class TransformerSettings(SequenceSettings):
@@ -73,6 +77,8 @@ class SASRec(originals.SASRec):
         """Args: RecBole's config and the training part of a dataset."""
         super().__init__(config, dataset)
         self.accelerated = config["accelerate"] is not False
+        #: The training part, from which `user_table` reads histories.
+        self.training_part = dataset
         if self.accelerated:
             fuse_gelu(self.trm_encoder)
 
@@ -103,4 +109,17 @@ class SASRec(originals.SASRec):
         """Item vectors that later stages read (E^S); the padding row is zero. `[N, d]`"""
         table: Tensor = self.item_embedding.weight[: self.n_items].clone()
         table[0] = 0
+        return table
+
+    @torch.no_grad()
+    def user_table(self) -> Tensor:
+        """State after each user's training items, for later stages; the padding row is zero. `[U, d]`"""
+        histories, lengths = (
+            torch.from_numpy(part).to(self.device)
+            for part in training_histories(self.training_part, self.max_seq_length)
+        )
+        table = torch.zeros(len(lengths), self.hidden_size, device=self.device)
+        for rows in lengths.nonzero().squeeze(1).split(USERS_AT_ONCE):
+            width = int(lengths[rows].max())
+            table[rows] = self.forward(histories[rows, :width], lengths[rows])
         return table

@@ -1,0 +1,32 @@
+"""Tables of earlier stages, checked before a model reads them."""
+
+from pathlib import Path
+
+from recbole_llmgraph.artifact.tables import TokenTable, load_table
+from recbole_llmgraph.base.errors import UserError
+
+
+def checked_table(file: str, setting: str, model: str, seen: str) -> TokenTable:
+    """A table that an earlier stage trained, which must have seen this training part and nothing else.
+
+    Args:
+        file: its path, '' when the suite did not provide it.
+        setting: the setting that names it.
+        model: the model that reads it.
+        seen: fingerprint of the training part.
+
+    Raises:
+        UserError: when there is none, or it saw another split.
+    """
+    if not file:
+        raise UserError(
+            f"{model} needs {setting}: pass config_dict=recbole_settings('{model}', dataset), "
+            f"which trains the earlier stages first, or run benchmarks/run.py --model={model}"
+        )
+    table = load_table(Path(file))
+    if table.meta.get("training_fingerprint") != seen:
+        raise UserError(
+            f"{setting}={file} was trained on another split (or does not say on which); "
+            f"train it on this one: benchmarks/run.py --model={model}"
+        )
+    return table
