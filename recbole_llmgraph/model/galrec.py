@@ -21,7 +21,7 @@ Faithfulness, each choice a named setting:
 * `item_out: tied` compares the decoder's state with g(h), over sqrt(D); `free` with rows of its own.
 * `gal_rows` > 0 (presets for two cores) contrasts that many rows of a batch, drawn uniformly.
 * `wording: marks` (presets with built-in backbones) writes one mark for each phrase.
-* Weights of the contrastive losses, momentum, epochs and wording are unpublished.
+* The weights lambda, the momentum, epochs and wording are unpublished.
 """
 
 from pathlib import Path
@@ -32,8 +32,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_llmgraph.artifact.tables import load_table, rows_for
-from recbole_llmgraph.base.errors import UserError
+from recbole_llmgraph.artifact.tables import rows_for
 from recbole_llmgraph.graph.neighbours import mix_keys
 from recbole_llmgraph.host.dataset import item_tokens, training_fingerprint, training_pairs, user_tokens
 from recbole_llmgraph.host.models import InputType, SequentialRecommender, config_values, read_settings
@@ -53,6 +52,8 @@ from recbole_llmgraph.train.settings import SequenceSettings
 TRAINED = {"lightgcn": "LightGCN", "sasrec": "SASRec"}
 #: Epoch key of prompts that are scored, which must not change from one evaluation to the next.
 SCORING = -1
+#: Projections that adapters stand beside.
+ADAPTED = ("q", "k", "v", "o")
 #: Rows of a batch whose spread is logged.
 LOGGED = 64
 
@@ -186,11 +187,7 @@ class GALRec(SequentialRecommender):
         self.views = Views(
             users, items, (self.n_users, self.n_items), opened.tokenizer, caps, options.hops, options.wording
         )
-        if self.views.longest > options.max_length:
-            raise UserError(
-                f"GALRec.max_length={options.max_length}: a prompt may take {self.views.longest} tokens; "
-                "lower hop2_cap or hop1_items"
-            )
+        self.views.check(options.max_length)
         external = self._external(dataset, users, items, opened.model.shared.weight)
         self.reader = Reader(opened.model, external, self.views.text)
         self.decoder = opened.model.decoder
@@ -225,31 +222,20 @@ class GALRec(SequentialRecommender):
         options = self.options
         texts = Path(options.item_texts).read_text("utf-8").splitlines() if options.item_texts else None
         opened = open_backbone(
-            options.backbone,
-            family="t5",
-            texts=texts,
-            seed=self.seed,
-            random_weights=options.random_weights,
+            options.backbone, family="t5", texts=texts, seed=self.seed, random_weights=options.random_weights
         )
         self.backbone_name, self.width = opened.name, opened.width
         fuse_gelu(opened.model)
         if options.lora:
-            targets = ("q", "k", "v", "o")
-            add_lora(opened.model, options.lora_rank, options.lora_alpha, options.lora_dropout, targets)
+            add_lora(opened.model, options.lora_rank, options.lora_alpha, options.lora_dropout, ADAPTED)
         return opened
 
     def _external(self, dataset: Any, users: Tensor, items: Tensor, text: Tensor) -> ExternalVectors:
         options, seen = self.options, training_fingerprint(dataset)
-        if options.source == "text":
-            if not options.item_vectors:
-                raise UserError(
-                    "GALRec needs item_vectors: pass config_dict=recbole_settings('GALRec', dataset)"
-                )
-            table = load_table(Path(options.item_vectors))
-        else:
-            table = checked_table(options.item_vectors, "item_vectors", "GALRec", seen)
+        trained = options.source != "text"
+        table = checked_table(options.item_vectors, "item_vectors", "GALRec", seen if trained else None)
         item_rows = rows_for(table, item_tokens(dataset)).float()  # [N, d1]
-        if options.user_row == "static" and options.source != "text":
+        if options.user_row == "static" and trained:
             of_users = checked_table(options.user_vectors, "user_vectors", "GALRec", seen)
             user_rows = rows_for(of_users, user_tokens(dataset)).float()
         else:
@@ -261,8 +247,7 @@ class GALRec(SequentialRecommender):
 
     def _build_head(self, opened: Any) -> None:
         """Rows that the decoder's state is compared with: text tokens, then items."""
-        rows, tied = text_head(opened)
-        self.text_rows = rows
+        self.text_rows, tied = text_head(opened)
         #: T5 divides the state by sqrt(D) before rows that are its input rows too.
         self.text_scale = opened.width**-0.5 if tied else 1.0
         self.item_scale = opened.width**-0.5

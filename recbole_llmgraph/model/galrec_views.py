@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.graph.neighbours import NeighbourSampler, distinct, mix_keys
 from recbole_llmgraph.lm.packed import Packed, pack
 from recbole_llmgraph.lm.slots import SlotPrompt
@@ -159,10 +160,14 @@ class Views(nn.Module):
         assert isinstance(prompt, SlotPrompt)
         return prompt
 
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest prompt that can be written."""
-        return max(len(self._prompt(view).text) for view in self.prompts) + self.caps.tokens(self.hops)
+    def check(self, max_length: int) -> None:
+        """Refuse to write prompts that may take more tokens than allowed."""
+        text = max(len(self._prompt(view).text) for view in self.prompts)
+        if (longest := text + self.caps.tokens(self.hops)) > max_length:
+            raise UserError(
+                f"GALRec.max_length={max_length}: a prompt may take {longest} tokens; "
+                "lower hop2_cap or hop1_items, or raise max_length"
+            )
 
     def neighbours(self, pairs: Pairs, views: list[View]) -> dict[View, dict[str, Filling]]:
         """What fills the slots of every wanted view; `self` is left to `read`."""

@@ -6,14 +6,14 @@ from recbole_llmgraph.artifact.tables import TokenTable, load_table
 from recbole_llmgraph.base.errors import UserError
 
 
-def checked_table(file: str, setting: str, model: str, seen: str) -> TokenTable:
-    """A table that an earlier stage trained, which must have seen this training part and nothing else.
+def checked_table(file: str, setting: str, model: str, seen: str | None) -> TokenTable:
+    """A table that an earlier stage made; a trained one must have seen this training part and nothing else.
 
     Args:
         file: its path, '' when the suite did not provide it.
         setting: the setting that names it.
         model: the model that reads it.
-        seen: fingerprint of the training part.
+        seen: fingerprint of the training part; None of a table that saw no interactions.
 
     Raises:
         UserError: when there is none, or it saw another split.
@@ -24,7 +24,7 @@ def checked_table(file: str, setting: str, model: str, seen: str) -> TokenTable:
             f"which trains the earlier stages first, or run benchmarks/run.py --model={model}"
         )
     table = load_table(Path(file))
-    if table.meta.get("training_fingerprint") != seen:
+    if seen is not None and table.meta.get("training_fingerprint") != seen:
         raise UserError(
             f"{setting}={file} was trained on another split (or does not say on which); "
             f"train it on this one: benchmarks/run.py --model={model}"
