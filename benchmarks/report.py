@@ -54,7 +54,11 @@ def parser() -> argparse.ArgumentParser:
         "--expect", type=names, default=[], help="models that should have a row; missing ones are named"
     )
     made.add_argument(
-        "--paired", type=names, default=[], metavar="A,B", help="compare rows over the same users"
+        "--paired",
+        type=names,
+        default=[],
+        metavar="A,B",
+        help="compare rows over the same users; A,all: with every other",
     )
     made.add_argument(
         "--published",

@@ -16,6 +16,8 @@ import pandas as pd
 SHARED = ("dataset", "protocol", "mask", "split_fingerprint", "candidates", "preset")
 #: Metrics that a table shows, in this order.
 METRICS = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
+#: Shown as well where users have several test items.
+PRECISION = ("precision@10", "precision@20")
 #: Metric by which rows are ordered and the leader is named.
 ORDER_BY = "ndcg@10"
 #: Costs that are averaged over seeds.
@@ -25,9 +27,14 @@ COSTS = (
     "epochs_run",
     "best_epoch",
     "seconds_per_epoch",
+    "seconds_to_best",
     "seconds_total",
     "eval_users_per_second",
     "peak_memory_mb",
+    "peak_gpu_memory_mb",
+    "tokens_in",
+    "tokens_out",
+    "money",
 )
 #: Shortest part of a key that a table shows; longer where two keys begin alike.
 KEY_LENGTH = 8
@@ -60,6 +67,12 @@ class Leaderboard:
     single_target: bool | None
     rows: pd.DataFrame
     runs: pd.DataFrame
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Metrics that the table shows; with one test item a user, precision says what recall says."""
+        several = self.single_target is False
+        return METRICS + tuple(name for name in PRECISION if several and self.rows[name].notna().any())
 
     def missing(self, models: Iterable[str]) -> list[str]:
         """Models without a row, in the order given (an outside `module:Class` is stored as `Class`)."""
@@ -139,7 +152,7 @@ def _row(group: list[Run]) -> dict[str, Any]:
         row[name] = ", ".join(sorted({run[name] for run in group}))
     for name in ("notes", "stages"):
         row[name] = tuple(dict.fromkeys(value for run in group for value in run[name]))
-    for metric in METRICS:
+    for metric in METRICS + PRECISION:
         values = np.array([run.get(metric, np.nan) for run in group], dtype=np.float64)
         row |= {metric: float(values.mean()), f"{metric} ±": seed_interval(values)}
     for cost in COSTS:
@@ -151,7 +164,7 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Rows with every column, also when there are none."""
     text = ("model", "variant", "group", "settings", "selection_mask", "backbone", "text_encoder", "budget")
     lists = ("seeds", "keys", "folders", "code", "machine", "notes", "stages")
-    numbers = [name for metric in METRICS for name in (metric, f"{metric} ±")] + list(COSTS)
+    numbers = [name for metric in METRICS + PRECISION for name in (metric, f"{metric} ±")] + list(COSTS)
     frame = pd.DataFrame(rows, columns=[*text, *lists, *numbers])
     return frame.astype(dict.fromkeys(numbers, np.float64))
 

@@ -1,21 +1,20 @@
 """Markdown: hostile text made harmless, tables, and one leaderboard as a section of a page."""
 
-import json
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
-from recbole_llmgraph.report.leaderboard import KEY_LENGTH, METRICS, Leaderboard
+from recbole_llmgraph.report.columns import ABSENT, columns, number
+from recbole_llmgraph.report.leaderboard import KEY_LENGTH, ORDER_BY, Leaderboard
 from recbole_llmgraph.report.notes import notes
+from recbole_llmgraph.report.spread import user_half
 from recbole_llmgraph.report.words import mask_words, metric_title, preset_words, protocol_words
-
-ABSENT = "–"
 
 
 def escape(text: object) -> str:
@@ -44,24 +43,6 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -
     ]
     padded.insert(1, ruler)
     return "\n".join(f"| {' | '.join(line)} |" for line in padded)
-
-
-def number(value: float | None, form: Callable[[float], str]) -> str:
-    """A formatted number, or a dash for a missing one."""
-    return ABSENT if value is None or np.isnan(value) else form(float(value))
-
-
-def amount(value: float) -> str:
-    """Three significant digits: `0.42`, `35.1`, `1,240`, `1.53M`."""
-    for size, unit in ((1e9, "B"), (1e6, "M")):
-        if abs(value) >= size:
-            return f"{value / size:.2f}{unit}"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def count(value: float) -> str:
-    """A count: whole, or with one decimal where it is a mean over seeds."""
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
 
 
 def marked(values: Sequence[float], texts: Sequence[str]) -> list[str]:
@@ -100,7 +81,7 @@ def leaderboard_section(
     parts = [f"## {_title(board)}", "\n".join(f"* {fact}" for fact in _facts(board))]
     if len(board.rows) or missing:
         parts.append(
-            table(_header(board), [*_rows(board, page_folder), *(_not_run(name) for name in missing)])
+            table(_header(board), [*_rows(board, page_folder), *(_not_run(board, name) for name in missing)])
         )
     if found := notes(board):
         parts.append("\n".join(f"* {_note(text, models)}" for text, models in found))
@@ -134,36 +115,28 @@ def _facts(board: Leaderboard) -> list[str]:
         facts.append("One test item a user: Recall is the hit rate (R@k = HR@k)")
     if any(len(seeds) > 1 for seeds in board.rows["seeds"]):
         facts.append("Several seeds: mean ± half the 95 % t-interval over seeds; costs are means")
+    facts.append(
+        f"± users: half the 95 % interval of {metric_title(ORDER_BY)} over test users, a thing of its own"
+    )
     return facts
 
 
 def _header(board: Leaderboard) -> list[str]:
     """Column titles."""
-    titles = [metric_title(metric, single_target=bool(board.single_target)) for metric in METRICS]
-    cost = ["parameters", "trained", "epochs", "best", "s/epoch", "minutes", "eval users/s", "peak MB"]
-    return ["model", *titles, "seeds", "backbone", *cost, "code", "run"]
+    titles = [metric_title(metric, single_target=bool(board.single_target)) for metric in board.metrics]
+    spread = f"± users {metric_title(ORDER_BY)}"
+    return ["model", *titles, spread, *(column.title for column in columns(board)), "run"]
 
 
 def _rows(board: Leaderboard, page_folder: Path | None) -> list[list[str]]:
     """Cells of all rows."""
     rows = board.rows.to_dict("records")
-    columns = [[_name(row) for row in rows], *(_metric_column(rows, metric) for metric in METRICS)]
-    columns.append([", ".join(str(seed) for seed in row["seeds"]) for row in rows])
-    columns.append([escape(row["backbone"]) if row["backbone"] else ABSENT for row in rows])
-    forms: tuple[tuple[str, Callable[[float], str]], ...] = (
-        ("parameters_total", amount),
-        ("parameters_trained", amount),
-        ("best_epoch", count),
-        ("seconds_per_epoch", amount),
-        ("seconds_total", lambda seconds: amount(seconds / 60)),
-        ("eval_users_per_second", amount),
-        ("peak_memory_mb", "{:,.0f}".format),
-    )
-    costs = [[number(row[name], form) for row in rows] for name, form in forms]
-    columns += [*costs[:2], [_epochs(row) for row in rows], *costs[2:]]
-    columns.append([escape(row["code"]) for row in rows])
-    columns.append([_keys(row, page_folder) for row in rows])
-    return [list(cells) for cells in zip(*columns, strict=True)]
+    cells = [[_name(row) for row in rows], *(_metric_column(rows, metric) for metric in board.metrics)]
+    spread = [user_half(row, board.mask, ORDER_BY) for row in rows]
+    cells.append([number(half, "± {:.4f}".format) for half in spread])
+    cells += [[escape(column.text(row)) for row in rows] for column in columns(board)]
+    cells.append([_keys(row, page_folder) for row in rows])
+    return [list(line) for line in zip(*cells, strict=True)]
 
 
 def _metric_column(rows: Sequence[Mapping[Any, Any]], metric: str) -> list[str]:
@@ -172,13 +145,6 @@ def _metric_column(rows: Sequence[Mapping[Any, Any]], metric: str) -> list[str]:
     half = [row[f"{metric} ±"] for row in rows]
     texts = marked(values, [number(value, "{:.4f}".format) for value in values])
     return [text if np.isnan(h) else f"{text} ± {h:.4f}" for text, h in zip(texts, half, strict=True)]
-
-
-def _epochs(row: Mapping[Any, Any]) -> str:
-    """`21 of 30`: epochs run, and how many the budget allowed where the run says."""
-    allowed = json.loads(row["budget"]).get("epochs")
-    ran = number(row["epochs_run"], count)
-    return f"{ran} of {count(allowed)}" if isinstance(allowed, int | float) and ran != ABSENT else ran
 
 
 def _name(row: Mapping[Any, Any]) -> str:
@@ -202,9 +168,9 @@ def key_link(key: str, folder: str, page_folder: Path | None) -> str:
     return text if path.startswith("..") else f"[{text}]({quote(Path(path).as_posix())})"
 
 
-def _not_run(model: str) -> list[str]:
+def _not_run(board: Leaderboard, model: str) -> list[str]:
     """Row of a model that was asked for and never run."""
-    return [escape(model), "not run", *[ABSENT] * (len(METRICS) - 1), *[ABSENT] * 12]
+    return [escape(model), "not run", *[ABSENT] * (len(_header(board)) - 2)]
 
 
 def _note(text: str, models: Sequence[str]) -> str:

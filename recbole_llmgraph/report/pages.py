@@ -6,8 +6,9 @@ from itertools import groupby
 from pathlib import Path
 
 from recbole_llmgraph.base.files import new_file
+from recbole_llmgraph.report.columns import number
 from recbole_llmgraph.report.leaderboard import ORDER_BY, Leaderboard, empty_leaderboard
-from recbole_llmgraph.report.markdown import code, escape, leaderboard_section, number, table
+from recbole_llmgraph.report.markdown import code, escape, leaderboard_section, table
 from recbole_llmgraph.report.notes import row_name
 from recbole_llmgraph.store.runs import Problem, folder_name
 

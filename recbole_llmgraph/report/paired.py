@@ -15,6 +15,8 @@ from recbole_llmgraph.report.leaderboard import METRICS
 RESAMPLES = 9_999
 #: Resamples of a ratio of means, enough for an interval.
 RATIO_RESAMPLES = 1_999
+#: Distinct differences up to which counts are drawn in place of users.
+_FEW = 1_000
 #: Largest number of values in memory at once while resampling.
 _BUDGET = 4_000_000
 
@@ -71,19 +73,30 @@ def differences(difference: np.ndarray, resamples: int = RESAMPLES, seed: int = 
 
 
 def bootstrap_interval(difference: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:
-    """95 % percentile interval of the mean over resampled users."""
+    """95 % percentile interval of the mean over resampled users.
+
+    Ranks leave few distinct differences. Drawing how often each is met (a multinomial draw) is the same
+    experiment as drawing users one by one, at a hundredth of the work.
+    """
     from scipy import stats
 
-    if len(np.unique(difference)) < 2:
-        value = float(difference[0]) if len(difference) else 0.0
+    values, first, counts = np.unique(difference, return_index=True, return_counts=True)
+    if len(values) < 2:
+        value = float(values[0]) if len(values) else 0.0
         return value, value
+    rng = np.random.default_rng(seed)
+    if len(values) <= _FEW:
+        n, order = len(difference), np.argsort(first)  # as met, so that a turned pair gives the mirror image
+        drawn = stats.multinomial.rvs(n, counts[order] / n, size=resamples, random_state=rng)
+        low, high = np.quantile(drawn @ values[order] / n, [0.025, 0.975])
+        return float(low), float(high)
     found = stats.bootstrap(
         (difference,),
         np.mean,
         n_resamples=resamples,
         method="percentile",
         batch=_batch(len(difference)),
-        rng=np.random.default_rng(seed),
+        rng=rng,
     )
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 

@@ -21,6 +21,8 @@ from recbole_llmgraph.report.words import mask_words
 from recbole_llmgraph.store.per_user import PerUser
 from recbole_llmgraph.store.runs import PER_USER, folder_name
 
+#: Stands for every other row of a table.
+ALL = "all"
 #: Shortest start of a key that names a row.
 _KEY_START = 6
 EXPLAINED = (
@@ -49,7 +51,7 @@ def compare_rows(
 
     Args:
         boards: tables to look in.
-        names: `Model`, `Model:variant` or the start of a key.
+        names: `Model`, `Model:variant` or the start of a key; `all` for every other row of the table.
         resamples: of the bootstrap and the permutation test.
 
     Raises:
@@ -59,10 +61,7 @@ def compare_rows(
         raise UserError("--paired needs two different names, such as --paired HeLLM,SASRec")
     pairs = []
     for board in boards:
-        for a, b in combinations(dict.fromkeys(names), 2):
-            left, right = find_row(board, a), find_row(board, b)
-            if left is not None and right is not None and left != right:
-                pairs.append(_pair(board, left, right, resamples))
+        pairs += [_pair(board, left, right, resamples) for left, right in _places(board, names)]
     if not pairs:
         there = sorted({row_name(row.to_dict()) for board in boards for _, row in board.rows.iterrows()})
         raise UserError(
@@ -70,6 +69,15 @@ def compare_rows(
             f"and preset). Rows there are: {', '.join(there) or 'none'}"
         )
     return pairs
+
+
+def _places(board: Leaderboard, names: Sequence[str]) -> list[tuple[int, int]]:
+    """Places of the rows to compare in a table: the named ones each with each, or with all others."""
+    named = [find_row(board, name) for name in dict.fromkeys(names) if name != ALL]
+    there = list(dict.fromkeys(place for place in named if place is not None))
+    if ALL not in names:
+        return list(combinations(there, 2))
+    return [(place, other) for place in there for other in range(len(board.rows)) if other not in there]
 
 
 def find_row(board: Leaderboard, name: str) -> int | None:

@@ -128,6 +128,25 @@ class PerUser:
         kept = {name: column.astype(np.float64) for name, column in self.values.items()}
         return pd.DataFrame(told | kept)
 
+    def metric_names(self, mask: str) -> list[str]:
+        """Metrics that are known under a mask."""
+        own = [name.partition("|") for name in self.values]
+        return [*(self.metrics if mask in self.ranks else ()), *(m for m, _, of in own if of == mask)]
+
+    def column(self, metric: str, mask: str) -> np.ndarray:
+        """[users] float64 values of one metric, by a table of the few ranks there are.
+
+        Raises:
+            KeyError: when it is not known under this mask.
+        """
+        if mask not in self.ranks:
+            return np.asarray(self.values[f"{metric}|{mask}"], dtype=np.float64)
+        if metric not in self.metrics:
+            raise KeyError(metric)
+        ranks = self.ranks[mask]
+        of_rank = metric_of_rank(metric, np.arange(int(ranks.max(initial=0)) + 1))
+        return np.asarray(of_rank[ranks])
+
     def means(self) -> dict[str, dict[str, float]]:
         """Mean over users: `{mask: {metric: mean}}`."""
         means: dict[str, dict[str, float]] = {}

@@ -7,19 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_llmgraph.report.leaderboard import empty_leaderboard
-from recbole_llmgraph.report.markdown import (
-    amount,
-    code,
-    count,
-    escape,
-    leaderboard_section,
-    marked,
-    number,
-    run_command,
-    table,
-)
+from recbole_llmgraph.report.columns import amount, count, number
+from recbole_llmgraph.report.leaderboard import empty_leaderboard, leaderboards
+from recbole_llmgraph.report.markdown import code, escape, leaderboard_section, marked, run_command, table
+from recbole_llmgraph.report.versus import users_of
+from recbole_llmgraph.store.frame import runs_frame
 from recbole_llmgraph.store.record import Code, Cost, Stage
+from recbole_llmgraph.store.runs import read_stores
 
 HOSTILE = (
     "<script>alert(1)</script> a|b\n| c | `x` **y** [z](http://e) <img src=x onerror=alert(1)> &amp; ~~$#!"
@@ -211,3 +205,33 @@ def test_commands_are_quoted_for_the_shell():
     assert run_command(board, "a;rm -rf /") == (
         "python benchmarks/run.py --model='a;rm -rf /' --dataset='my data' --preset=standard --protocol=seq"
     )
+
+
+def test_tokens_and_money_have_columns_only_where_somebody_paid(add, boards):
+    add(hit=0.5)
+    assert "tokens in" not in leaderboard_section(boards()[0])
+    add("Asker", hit=0.1, cost=Cost(tokens_in=1_200_000, tokens_out=340, money=1.5, seconds_to_best=90))
+    header, _, first, second = rows_of(leaderboard_section(boards()[0]))
+    assert "tokens in" in header and "US$" in header and "GPU MB" not in header
+    assert "1.20M" in second and " 340 |" in second and "1.50 |" in second and "1.5 |" in second
+    assert cells(header) == cells(first)
+
+
+def test_precision_stands_where_it_says_more_than_recall(add):
+    told = {"precision@10": 0.25, "precision@20": 0.2, "recall@10": 0.3, "ndcg@10": 0.2}
+    frame = runs_frame(read_stores([add("A").parents[2]]).runs)
+    for single in (True, False):
+        made = leaderboards(frame.assign(single_target=single, **told))
+        (board,) = [b for b in made if b.mask == "train"]
+        assert ("P@10" in leaderboard_section(board)) is not single
+
+
+def test_the_spread_over_users_is_no_spread_over_seeds(add, boards):
+    for seed in (1, 2):
+        add(seed=seed, hit=0.3)
+    text = leaderboard_section(boards()[0])
+    header, _, row = rows_of(text)
+    place = header.split("|").index(next(cell for cell in header.split("|") if "± users" in cell))
+    half = float(row.split("|")[place].strip(" ±"))
+    values = users_of(boards()[0].rows["folders"][0], "train")["ndcg@10"]
+    assert half == pytest.approx(1.97 * values.std() / len(values) ** 0.5, abs=1e-4)

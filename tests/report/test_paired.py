@@ -67,6 +67,19 @@ def test_the_bootstrap_covers_as_often_as_it_says():
     assert 0.88 <= covered / 200 <= 0.99
 
 
+@pytest.mark.parametrize("kinds", [2, 5, 40])
+def test_drawing_counts_is_drawing_users(kinds):
+    from scipy import stats
+
+    rng = np.random.default_rng(kinds)
+    difference = rng.normal(size=kinds)[rng.integers(kinds, size=500)]
+    users = stats.bootstrap((difference,), np.mean, n_resamples=9_999, method="percentile", rng=rng)
+    low, high = bootstrap_interval(difference, 9_999, 1)
+    near = 0.03 * (high - low)
+    assert low == pytest.approx(users.confidence_interval.low, abs=near)
+    assert high == pytest.approx(users.confidence_interval.high, abs=near)
+
+
 def test_the_bootstrap_agrees_with_the_normal_limit():
     difference = np.random.default_rng(0).normal(0.05, 1.0, 2_000)
     half = 1.96 * difference.std() / np.sqrt(len(difference))

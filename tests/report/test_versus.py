@@ -102,6 +102,15 @@ def test_several_names_are_compared_each_with_each_and_adjusted_together(add, bo
     assert min(adjusted) == pytest.approx(min(raw) * 12, abs=1e-3)
 
 
+def test_one_row_against_all_others(add, boards):
+    for model in ("A", "B", "C"):
+        add(model, hit=0.3)
+    pairs = compare_rows(boards(), ["B", "all"], 99)
+    assert sorted(pair.names for pair in pairs) == [("B", "A"), ("B", "C")]
+    with pytest.raises(UserError, match="no table holds two"):
+        compare_rows(boards(), ["D", "all"], 99)
+
+
 def test_the_page_says_split_users_seeds_and_mask(add, boards):
     add(hit=0.5)
     add("SASRec", seed=3)

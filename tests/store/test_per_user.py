@@ -173,3 +173,21 @@ def test_equal_results_give_equal_bytes(tmp_path):
     for name in "ab":
         PerUser.from_ranks({"train": np.array([3, 0, 9])}).write(tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_one_column_is_the_frames_column():
+    rng = np.random.default_rng(2)
+    for users in (
+        PerUser.from_ranks({"none": rng.integers(0, 21, 40)}, ["recall@5", "ndcg@20"]),
+        PerUser.from_frame(
+            pd.DataFrame({"precision@10|train": rng.random(40), "recall@5|none": rng.random(40)})
+        ),
+        PerUser.from_ranks({"none": np.zeros(3, int)}),
+    ):
+        frame = users.to_frame()
+        told = {f"{metric}|{mask}" for mask in ("none", "train") for metric in users.metric_names(mask)}
+        assert told == set(frame.columns)
+        for name in frame.columns:
+            np.testing.assert_array_equal(users.column(*name.split("|")), frame[name])
+        with pytest.raises(KeyError):
+            users.column("recall@7", "none")
