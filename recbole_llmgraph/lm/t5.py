@@ -7,19 +7,10 @@ and no attention is spent on padding.
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from recbole_llmgraph.lm.packed import Packed
-
-
-def fuse_gelu(model: Any) -> None:
-    """Let the feed-forward nets compute the same GELU (tanh form) in one kernel, not seven; in place."""
-    from transformers.activations import NewGELUActivation
-
-    for module in model.modules():
-        if isinstance(getattr(module, "act", None), NewGELUActivation):
-            module.act = nn.GELU(approximate="tanh")
 
 
 def encode(encoder: Any, tokens: Tensor, packed: Packed) -> Tensor:

@@ -1,7 +1,10 @@
 """The dense product behind the contrastive kernels."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def _onednn_works() -> bool:
@@ -23,3 +26,24 @@ def times_transposed(a: Tensor, b: Tensor) -> Tensor:
         product: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
         return product
     return a @ b.T
+
+
+class Product(torch.autograd.Function):
+    """`times_transposed` with gradients to both factors."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        """`a b'`. `[m, d], [n, d]` to `[m, n]`"""
+        ctx.save_for_backward(a, b)
+        return times_transposed(a, b)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """`g b` and `g' a`."""
+        a, b = ctx.saved_tensors
+        to_a, to_b = ctx.needs_input_grad
+        return (
+            times_transposed(gradient, b.T) if to_a else None,
+            times_transposed(gradient.T, a.T) if to_b else None,
+        )

@@ -38,7 +38,8 @@ from recbole_llmgraph.host.dataset import item_tokens, training_fingerprint, tra
 from recbole_llmgraph.host.models import InputType, SequentialRecommender, config_values, read_settings
 from recbole_llmgraph.lm.backbone import open_backbone, text_head
 from recbole_llmgraph.lm.lora import add_lora
-from recbole_llmgraph.lm.t5 import decode_first, fuse_gelu
+from recbole_llmgraph.lm.quick import quicken
+from recbole_llmgraph.lm.t5 import decode_first
 from recbole_llmgraph.loss.cross_entropy import item_cross_entropy
 from recbole_llmgraph.loss.uniformity import spread
 from recbole_llmgraph.model.galrec_contrast import Contrast, ContrastPlan, Loss
@@ -213,7 +214,7 @@ class GALRec(SequentialRecommender):
 
     @classmethod
     def recbole_config(cls, settings: GALRecSettings) -> dict[str, Any]:
-        """Config keys; cross entropy over all items wants no negatives."""
+        """Config keys; cross entropy wants no negatives."""
         return {**config_values(settings), "train_neg_sample_args": None}
 
     # -- construction ------------------------------------------------------------------
@@ -225,7 +226,7 @@ class GALRec(SequentialRecommender):
             options.backbone, family="t5", texts=texts, seed=self.seed, random_weights=options.random_weights
         )
         self.backbone_name, self.width = opened.name, opened.width
-        fuse_gelu(opened.model)
+        quicken(opened.model)
         if options.lora:
             add_lora(opened.model, options.lora_rank, options.lora_alpha, options.lora_dropout, ADAPTED)
         return opened
