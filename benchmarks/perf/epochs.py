@@ -33,7 +33,7 @@ from recbole_llmgraph.suite.provide import with_paths
 from recbole_llmgraph.suite.run import Runner, make_cell_config, make_model
 from recbole_llmgraph.train.trainer import Trainer
 
-# Importing RecBole's sequential models switches anomaly detection on (host/seam.py), which would slow both sides.
+# RecBole's sequential models switch anomaly detection on when imported; it would slow both sides.
 torch.autograd.set_detect_anomaly(False)
 
 WORKS = ("hellmpre", "lightgcn", "sasrec", "evaluation")

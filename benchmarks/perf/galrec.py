@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from epochs import Bench
 from torch import Tensor
 from torch.nn import functional as F
 from transformers.activations import NewGELUActivation
@@ -30,11 +31,6 @@ from recbole_llmgraph.model.galrec_views import Pairs, View
 from recbole_llmgraph.suite.measure import peak_memory_mb
 from recbole_llmgraph.train.optimiser import make_optimiser
 from recbole_llmgraph.train.order import batches_of_epoch
-
-if __package__:
-    from benchmarks.perf.epochs import Bench
-else:
-    from epochs import Bench
 
 
 class PlainGALRec:
