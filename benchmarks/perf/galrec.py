@@ -123,8 +123,9 @@ def compare(bench: Bench, changes: dict[str, Any], steps: int) -> None:
             module.p = 0.0
         elif hasattr(module, "key_value_proj_dim"):  # T5's attention keeps its own rate
             module.dropout = 0.0
-    sides = {"plain": PlainGALRec(model), "ours": OurGALRec(model)}
-    seconds, losses = dict.fromkeys(sides, 0.0), {name: [] for name in sides}
+    sides: dict[str, Any] = {"plain": PlainGALRec(model), "ours": OurGALRec(model)}
+    seconds = dict.fromkeys(sides, 0.0)
+    losses: dict[str, list[float]] = {name: [] for name in sides}
     orders = {
         name: batches_of_epoch(split.train, settings, np.random.default_rng(0), batching)
         for name, batching in (("plain", "uniform"), ("ours", "by_length"))

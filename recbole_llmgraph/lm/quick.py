@@ -1,5 +1,8 @@
 """Faster layers in place of a language model's own, with equal results but for rounding."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +28,8 @@ def quicken(model: nn.Module) -> None:
     """
     from transformers.activations import NewGELUActivation
 
-    for module in model.modules():
+    modules: Iterable[Any] = model.modules()
+    for module in modules:
         if type(module) is nn.Linear and module.bias is None:
             module.__class__ = QuickLinear
         if isinstance(getattr(module, "act", None), NewGELUActivation):
