@@ -1,15 +1,21 @@
 """What stands between the oracle and a language model: calls go in, replies come out as they arrive."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
 from recbole_llmgraph.base.hashing import canonical
 from recbole_llmgraph.oracle.cost import Price, Usage
-from recbole_llmgraph.oracle.questions import Question
+from recbole_llmgraph.oracle.questions import Question, Task
 from recbole_llmgraph.oracle.template import Message, Template, template
+
+#: UTF-8 bytes that make a token, for estimates; lists of ids need more tokens than prose (about 4).
+BYTES_PER_TOKEN = 3.0
+#: Tokens around each message of a conversation.
+TOKENS_PER_MESSAGE = 8
 
 
 @dataclass(frozen=True)
@@ -46,13 +52,7 @@ class Call:
     @cached_property
     def prompt(self) -> str:
         """SHA-256 of template, version and rendered conversation; free of any model."""
-        turns = [[message.role, message.text] for message in self.messages]
-        return digest([self.template.task, self.template.version, turns])
-
-    @property
-    def size(self) -> int:
-        """Bytes of the conversation."""
-        return sum(len(message.text.encode()) for message in self.messages)
+        return prompt_hash(self.template.task, self.template.version, self.messages)
 
 
 def digest(data: Any) -> str:
@@ -60,12 +60,34 @@ def digest(data: Any) -> str:
     return hashlib.sha256(canonical(data).encode()).hexdigest()
 
 
+def prompt_hash(task: Task, version: int, messages: Sequence[Message]) -> str:
+    """SHA-256 of template, version and rendered conversation."""
+    return digest([task, version, [[message.role, message.text] for message in messages]])
+
+
+def prompt_tokens(call: Call) -> int:
+    """Tokens of a conversation, estimated on the high side."""
+    return sum(TOKENS_PER_MESSAGE + text_tokens(message.text) for message in call.messages)
+
+
+def text_tokens(text: str) -> int:
+    """Tokens of a text, estimated on the high side."""
+    return math.ceil(len(text.encode()) / BYTES_PER_TOKEN)
+
+
 @dataclass(frozen=True)
 class Reply:
-    """What came back."""
+    """What came back.
+
+    Attributes:
+        text: the model's words.
+        usage: what they cost when they were asked.
+        recorded: whether that was at another time.
+    """
 
     text: str
     usage: Usage
+    recorded: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +107,10 @@ class Silence:
 
 #: The next call to make, or None when there is none for now.
 Take = Callable[[], Call | None]
+#: A call with what came of it.
+Result = tuple[Call, Reply | Silence]
+#: Results as they arrive; those that arrived together come together.
+Results = Generator[list[Result], None, None]
 
 
 class Backend(Protocol):
@@ -106,8 +132,11 @@ class Backend(Protocol):
     keeps: bool
     price: Price | None
 
-    def work(self, take: Take) -> Iterator[tuple[Call, Reply | Silence]]:
-        """Yield each call with what came of it, in any order, until `take` has none and none is under way.
+    def most_tokens(self, form: Template) -> int:
+        """Tokens that a reply may have."""
 
-        A caller may have new calls after each yield.
+    def work(self, take: Take) -> Results:
+        """Yield calls with what came of them, in any order, until `take` has none and none is under way.
+
+        `take` may have new calls after each yield.
         """

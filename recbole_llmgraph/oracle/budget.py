@@ -1,23 +1,12 @@
 """Money: what a call may cost at most is set aside before it is made."""
 
 from recbole_llmgraph.base.errors import UserError
-from recbole_llmgraph.oracle.backend import Call
+from recbole_llmgraph.oracle.backend import Backend, Call, prompt_tokens
 from recbole_llmgraph.oracle.cache import ReplyCache
-from recbole_llmgraph.oracle.cost import Price
-
-#: UTF-8 bytes that make a token, for estimates; lists of ids need more tokens than prose (about 4).
-BYTES_PER_TOKEN = 3.0
-#: Tokens around each message of a conversation.
-TOKENS_PER_MESSAGE = 8
 
 
 class BudgetError(UserError):
     """The next call could exceed `max_cost`; everything answered is kept."""
-
-
-def prompt_tokens(call: Call) -> int:
-    """Tokens of a conversation, estimated on the high side."""
-    return round(call.size / BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE * len(call.messages)
 
 
 class Budget:
@@ -25,19 +14,20 @@ class Budget:
 
     Args:
         limit: US dollars; None for no limit.
-        price: of the tokens to come.
+        backend: knows the price of its tokens.
         cache: knows what was spent.
     """
 
-    def __init__(self, limit: float | None, price: Price | None, cache: ReplyCache) -> None:
-        self._limit, self._price, self._cache = limit, price, cache
+    def __init__(self, limit: float | None, backend: Backend, cache: ReplyCache) -> None:
+        self._limit, self._price, self._cache = limit, backend.price, cache
+        self._most_tokens = backend.most_tokens
         self._reserved: dict[str, float] = {}
 
     def reserve(self, key: str, call: Call) -> bool:
         """Set aside what a call may cost; False when the limit does not allow it."""
         if self._limit is None or self._price is None:
             return True
-        most = self._price.of(prompt_tokens(call), call.template.max_tokens)
+        most = self._price.of(prompt_tokens(call), self._most_tokens(call.template))
         if self._cache.spent() + sum(self._reserved.values()) + most > self._limit:
             return False
         self._reserved[key] = most

@@ -1,12 +1,13 @@
 """Replies that were paid for, in one SQLite file that several processes share.
 
 Keyed by hash of template, version, conversation, model and decoding. A reply is on disk before anything is
-made of it, so a killed process loses none. The file uses SQLite's rollback journal: unlike a write-ahead log
-it is one file, and it works wherever file locks do.
+made of it, so neither a killed process nor a power cut loses one. The file uses SQLite's rollback journal:
+unlike a write-ahead log it works wherever file locks do.
 """
 
+import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,29 +15,33 @@ from pathlib import Path
 from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.base.hashing import canonical
 from recbole_llmgraph.oracle.backend import Backend, Call, Reply, digest
-from recbole_llmgraph.oracle.cost import Usage
+from recbole_llmgraph.oracle.records import Record, read_records, write_records
 
 #: Seconds to wait for another process that writes.
 PATIENCE = 60.0
 #: Rises when an older reader could misread a newer file.
 SCHEMA = 1
-_COLUMNS = (
-    "key", "prompt", "task", "version", "model", "decoding", "messages", "reply", "retries", "tokens_in",
-    "tokens_out", "seconds", "money", "asked", "origin",
-)  # fmt: skip
-_TABLE = """
+_COLUMNS = tuple(Record.model_fields)
+_NAMES = ", ".join(_COLUMNS)
+_TABLES = """
 CREATE TABLE IF NOT EXISTS replies (
-    key TEXT PRIMARY KEY, prompt TEXT NOT NULL, task TEXT NOT NULL, version INTEGER NOT NULL,
-    model TEXT NOT NULL, decoding TEXT NOT NULL, messages TEXT, reply TEXT NOT NULL,
-    retries INTEGER NOT NULL, tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL,
-    seconds REAL NOT NULL, money REAL, asked TEXT NOT NULL, origin TEXT NOT NULL
-) WITHOUT ROWID
+    key TEXT PRIMARY KEY, origin TEXT NOT NULL,
+    prompt TEXT NOT NULL, task TEXT NOT NULL, version INTEGER NOT NULL, model TEXT NOT NULL,
+    decoding TEXT NOT NULL, messages TEXT, reply TEXT NOT NULL, retries INTEGER NOT NULL,
+    tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL, seconds REAL NOT NULL, money REAL,
+    asked TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS paid ON replies (origin, money);
 """
 
 
 def call_key(call: Call, backend: Backend) -> str:
     """What decides a reply: template, version, conversation, model, decoding."""
-    return digest([call.prompt, backend.identity, dict(backend.decoding), call.template.max_tokens])
+    return digest([call.prompt, backend.identity, _decoding(call, backend)])
+
+
+def _decoding(call: Call, backend: Backend) -> dict[str, object]:
+    return {"max_tokens": call.template.max_tokens, **backend.decoding}
 
 
 class ReplyCache:
@@ -53,24 +58,19 @@ class ReplyCache:
         """The reply kept under a key."""
         if not self.path.is_file():
             return None
-        wanted = "SELECT reply, retries, tokens_in, tokens_out, seconds, money FROM replies WHERE key = ?"
         with self._open() as database:
-            row = database.execute(wanted, (key,)).fetchone()
-        return Reply(row[0], Usage(1, *row[1:])) if row else None
+            row = database.execute(f"SELECT {_NAMES} FROM replies WHERE key = ?", (key,)).fetchone()
+        return _record(row).as_reply() if row else None
 
-    def put(self, call: Call, backend: Backend, reply: Reply) -> Reply:
-        """Keep a reply, and return the one that counts: another process may have been first."""
-        key, used = call_key(call, backend), reply.usage
-        turns = [[message.role, message.text] for message in call.messages]
-        row = (
-            key, call.prompt, call.template.task, call.template.version, backend.identity,
-            canonical({**backend.decoding, "max_tokens": call.template.max_tokens}), canonical(turns),
-            reply.text, used.retries, used.tokens_in, used.tokens_out, used.seconds, used.money,
-            datetime.now(UTC).isoformat(timespec="seconds"), "asked",
-        )  # fmt: skip
+    def put(self, backend: Backend, replies: Sequence[tuple[Call, Reply]]) -> list[Reply]:
+        """Keep replies in one transaction; returns those that count: another process may have been first."""
+        if not replies:
+            return []
+        now = datetime.now(UTC).isoformat(timespec="seconds")
         with self._open() as database:
-            self._insert(database, row)
-        return self.get(key) or reply
+            for call, reply in replies:
+                self._insert(database, _describe(call, backend, reply, now), "asked")
+        return [self.get(call_key(call, backend)) or reply for call, reply in replies]
 
     def spent(self) -> float:
         """US dollars for all replies that were asked through this file; imported ones were paid elsewhere."""
@@ -80,28 +80,89 @@ class ReplyCache:
             (total,) = database.execute("SELECT SUM(money) FROM replies WHERE origin = 'asked'").fetchone()
         return float(total or 0.0)
 
+    def records(self, model: str | None = None) -> Iterator[Record]:
+        """Every kept reply, or one model's, in an order that does not depend on when it was asked."""
+        if not self.path.is_file():
+            raise UserError(f"{self.path}: no such file; name a cache of answers")
+        with self._open() as database:
+            rows = database.execute(f"SELECT {_NAMES} FROM replies ORDER BY model, task, version, key")
+            yield from (record for record in map(_record, rows) if model in (None, record.model))
+
+    def export(self, path: Path, *, model: str | None = None, prompts: bool = False) -> int:
+        """Write replies as JSON lines, which `replay:` and `load` read; their number.
+
+        Args:
+            path: the file to write.
+            model: of this one only.
+            prompts: with the conversations, which hold text of the dataset.
+        """
+        records = self.records(model)
+        if not prompts:
+            records = (record.model_copy(update={"messages": None}) for record in records)
+        return write_records(path, records)
+
+    def load(self, path: Path) -> tuple[int, int]:
+        """Take over exported replies: numbers of new ones, and of those that were there already.
+
+        Raises:
+            UserError: naming file and line when one is no record; nothing is taken over then.
+        """
+        counts = [0, 0]
+        with self._open() as database:
+            for record in read_records(path):
+                counts[not self._insert(database, record, "imported")] += 1
+        return counts[0], counts[1]
+
     @staticmethod
-    def _insert(database: sqlite3.Connection, row: tuple[object, ...]) -> int:
-        marks = ", ".join("?" * len(_COLUMNS))
-        names = ", ".join(_COLUMNS)
-        return database.execute(f"INSERT OR IGNORE INTO replies ({names}) VALUES ({marks})", row).rowcount
+    def _insert(database: sqlite3.Connection, record: Record, origin: str) -> bool:
+        """Whether the reply is new."""
+        values = record.model_dump(mode="json")
+        for name in ("decoding", "messages"):
+            values[name] = None if values[name] is None else canonical(values[name])
+        marks = ", ".join("?" * (len(_COLUMNS) + 2))
+        row = (record.key, origin, *(values[name] for name in _COLUMNS))
+        text = f"INSERT OR IGNORE INTO replies (key, origin, {_NAMES}) VALUES ({marks})"
+        return database.execute(text, row).rowcount == 1
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         """A connection; what is done inside is on disk, whole, when the block ends."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not self.path.exists():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with closing(sqlite3.connect(self.path, timeout=PATIENCE)) as database, database:
-                database.execute("PRAGMA synchronous = FULL")
-                self._prepare(database)
-                yield database
-        except sqlite3.DatabaseError as error:
+            with closing(sqlite3.connect(self.path, timeout=PATIENCE)) as database:
+                _prepare(database, self.path)
+                with database:
+                    yield database
+        except sqlite3.Error as error:
             raise UserError(f"{self.path}: cannot be used as a cache of answers ({error})") from None
 
-    def _prepare(self, database: sqlite3.Connection) -> None:
-        (found,) = database.execute("PRAGMA user_version").fetchone()
-        if found > SCHEMA:
-            raise UserError(f"{self.path}: written by a newer version of this suite; update it")
-        if found < SCHEMA:
-            database.execute(_TABLE)
-            database.execute(f"PRAGMA user_version = {SCHEMA}")
+
+def _describe(call: Call, backend: Backend, reply: Reply, now: str) -> Record:
+    used = reply.usage
+    return Record(
+        prompt=call.prompt, task=call.template.task, version=call.template.version, model=backend.identity,
+        decoding=_decoding(call, backend), messages=[(m.role, m.text) for m in call.messages],
+        reply=reply.text, retries=used.retries, tokens_in=used.tokens_in, tokens_out=used.tokens_out,
+        seconds=used.seconds, money=used.money, asked=now,
+    )  # fmt: skip
+
+
+def _record(row: tuple[object, ...]) -> Record:
+    """A row as it was written; nothing is checked again, since a key cannot be met by accident."""
+    values = dict(zip(_COLUMNS, row, strict=True))
+    for name in ("decoding", "messages"):
+        text = values[name]
+        values[name] = json.loads(text) if isinstance(text, str) else None
+    return Record.model_construct(**values)  # type: ignore[arg-type]
+
+
+def _prepare(database: sqlite3.Connection, path: Path) -> None:
+    # FULL is the default of most builds, not of all; a journal cut to nothing costs less than one deleted
+    database.execute("PRAGMA synchronous = FULL")
+    database.execute("PRAGMA journal_mode = TRUNCATE")
+    (found,) = database.execute("PRAGMA user_version").fetchone()
+    if found > SCHEMA:
+        raise UserError(f"{path}: written by a newer version of this suite; update it")
+    if found < SCHEMA:
+        database.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from tabulate import tabulate
 
@@ -74,12 +74,10 @@ class TaskCost:
     now: Usage = Usage()
 
     @classmethod
-    def one(cls, task: str, status: Status, answer: Usage) -> Self:
-        """The row of one answer."""
-        return cls(
-            task, 1, int(status == "ok"), int(status == "repaired"), int(status == "fallback"),
-            int(status == "missing"), answers=answer,
-        )  # fmt: skip
+    def one(cls, task: str, status: Status) -> Self:
+        """The row of one answer, without its cost."""
+        ok, repaired, fallback, missing = (int(status == end) for end in get_args(Status))
+        return cls(task, 1, ok, repaired, fallback, missing)
 
     def __add__(self, other: "TaskCost") -> Self:
         """Sum of two rows of one task."""

@@ -14,10 +14,13 @@ from pathlib import Path
 from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.oracle.backend import Backend
 from recbole_llmgraph.oracle.cache import ReplyCache
+from recbole_llmgraph.oracle.endpoint import EndpointBackend
 from recbole_llmgraph.oracle.heuristic import HeuristicBackend
+from recbole_llmgraph.oracle.local import LocalBackend
 from recbole_llmgraph.oracle.options import OracleOptions
 from recbole_llmgraph.oracle.oracle import Oracle
 from recbole_llmgraph.oracle.questions import Item
+from recbole_llmgraph.oracle.replay import ReplayBackend
 from recbole_llmgraph.oracle.vectors import ItemVectors, text_vectors
 
 KNOWN = "heuristic, openai:<model>, hf:path:<folder>, hf:hub:<id>[@revision], replay:<file>"
@@ -36,7 +39,7 @@ def open_oracle(
     Args:
         spec: see the table above.
         cache: file of kept replies; made when needed.
-        items: all items of the dataset, whose text gives the heuristic its vectors.
+        items: all items of the dataset: their text and details are what the heuristic knows.
         vectors: other vectors for the heuristic.
         options: limits, prices, endpoint.
 
@@ -50,8 +53,15 @@ def open_oracle(
 def _backend(
     spec: str, items: Sequence[Item], vectors: ItemVectors | None, options: OracleOptions
 ) -> Backend:
+    kind, _, rest = spec.partition(":")
     if spec == "heuristic":
         if vectors is None and not items:
             raise ValueError("the heuristic needs the dataset's items, or vectors of them")
-        return HeuristicBackend(vectors or text_vectors(items))
+        return HeuristicBackend(vectors or text_vectors(items), items)
+    if kind == "openai" and rest:
+        return EndpointBackend(rest, options)
+    if kind == "hf" and rest:
+        return LocalBackend(rest, options)
+    if kind == "replay" and rest:
+        return ReplayBackend(Path(rest).expanduser(), strict=options.strict)
     raise UserError(f"no oracle '{spec}'. Known: {KNOWN}.")

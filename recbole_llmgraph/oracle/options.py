@@ -2,9 +2,13 @@
 
 from typing import Any
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
 
 from recbole_llmgraph.base.settings import Settings
+from recbole_llmgraph.oracle.cost import Price
+
+#: Fields of a request that are ours alone.
+RESERVED = {"model", "messages", "stream", "n", "response_format"}
 
 
 class OracleOptions(Settings):
@@ -34,3 +38,16 @@ class OracleOptions(Settings):
     """Prompts that `hf:` reads at once."""
     strict: bool = True
     """Whether a question without a recorded answer stops `replay:`."""
+
+    @field_validator("parameters")
+    @classmethod
+    def _free(cls, parameters: dict[str, Any]) -> dict[str, Any]:
+        if taken := sorted(RESERVED & set(parameters)):
+            raise ValueError(f"'{taken[0]}' is set by the suite")
+        return parameters
+
+    def price(self) -> Price | None:
+        """Price of tokens, when both are given."""
+        if self.price_in is None or self.price_out is None:
+            return None
+        return Price(self.price_in, self.price_out)

@@ -8,6 +8,7 @@ from recbole_llmgraph.oracle.answers import Answer
 from recbole_llmgraph.oracle.backend import Backend, digest
 from recbole_llmgraph.oracle.cache import ReplyCache
 from recbole_llmgraph.oracle.cost import TaskCost
+from recbole_llmgraph.oracle.estimate import Estimate, estimate
 from recbole_llmgraph.oracle.options import OracleOptions
 from recbole_llmgraph.oracle.questions import Question, Task
 from recbole_llmgraph.oracle.sitting import Sitting
@@ -69,6 +70,10 @@ class Oracle:
             for name, row in sitting.costs.items():
                 self._costs[name] = self._costs.get(name, TaskCost(name)) + row
         return sitting.answers()
+
+    def estimate(self, questions: Sequence[Question]) -> list[Estimate]:
+        """What the questions would cost, one row a template; asks nothing (a dry run)."""
+        return estimate(questions, self.backend, self.cache)
 
     def costs(self) -> list[TaskCost]:
         """One row a template: what was asked through this object so far, and what it cost."""

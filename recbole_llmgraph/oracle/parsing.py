@@ -7,6 +7,10 @@ from typing import Any
 
 #: Characters of an answer that are read.
 READ_LIMIT = 20_000
+#: Opening brackets from which JSON is tried to be read; a hostile answer could hold thousands.
+TRIES = 50
+#: What models that reason aloud say before their answer.
+_THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 _FENCE = re.compile(r"^\s*```[A-Za-z]*\s*$", re.MULTILINE)
 
 
@@ -15,12 +19,14 @@ class RejectedError(Exception):
 
 
 def plain(text: str) -> str:
-    """The answer without code fences and outer blanks.
+    """The answer without thoughts, code fences and outer blanks.
 
     Raises:
         RejectedError: when nothing is left.
     """
-    bare = _FENCE.sub("", text[:READ_LIMIT]).strip()
+    if _THOUGHT.match(text) is None and text.lstrip().startswith("<think>"):
+        raise RejectedError("it ends before its thoughts do")
+    bare = _FENCE.sub("", _THOUGHT.sub("", text)[:READ_LIMIT]).strip()
     if not bare:
         raise RejectedError("it is empty")
     return bare
@@ -33,11 +39,12 @@ def first_json(text: str, kind: type[dict[str, Any]] | type[list[Any]]) -> Any:
         RejectedError: when there is none, or an object names a key twice.
     """
     bare, opening = plain(text), "{" if kind is dict else "["
-    at = bare.find(opening)
-    while at >= 0:
+    at = -1
+    for _ in range(TRIES):
+        if (at := bare.find(opening, at + 1)) < 0:
+            break
         with suppress(ValueError, RecursionError):
             return _READER.raw_decode(bare, at)[0]
-        at = bare.find(opening, at + 1)
     raise RejectedError(f"it holds no whole JSON {'object' if kind is dict else 'array'}")
 
 

@@ -1,15 +1,18 @@
 """One round of questions: cache first, then the back-end, one repair, the fallback; with its stops."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
+from itertools import repeat
 from typing import Any
 
 from recbole_llmgraph.base.errors import UserError
-from recbole_llmgraph.oracle.answers import Answer, Provenance, check
-from recbole_llmgraph.oracle.backend import Backend, Call, Reply, Silence
+from recbole_llmgraph.oracle.answers import Answer, Provenance
+from recbole_llmgraph.oracle.backend import Backend, Call, Reply, Result, Silence
 from recbole_llmgraph.oracle.budget import Budget
 from recbole_llmgraph.oracle.cache import ReplyCache, call_key
+from recbole_llmgraph.oracle.checks import check
 from recbole_llmgraph.oracle.cost import Status, TaskCost
 from recbole_llmgraph.oracle.fallback import fallback
 from recbole_llmgraph.oracle.options import OracleOptions
@@ -43,12 +46,14 @@ class Sitting:
     ) -> None:
         self.backend, self.cache, self.options = backend, cache, options
         self.costs: dict[str, TaskCost] = {}
-        self._budget = Budget(options.max_cost, backend.price, cache)
-        self._asked = [question.task for question in questions]
+        self._budget = Budget(options.max_cost, backend, cache)
+        self._asked = Counter(question.task for question in questions)
         self._answers: list[Answer | None] = [None] * len(questions)
         self._waiting = deque(Call.first(number, question) for number, question in enumerate(questions))
         self._under_way: dict[str, list[Call]] = {}
         """Keys of calls that were handed out, with equal calls that wait for the same reply."""
+        self._counted: set[str] = set()
+        """Prompts whose cost is counted; equal questions share one reply."""
         self._settled = 0
         self._stop: UserError | None = None
 
@@ -59,14 +64,12 @@ class Sitting:
             UserError: what stopped it, after everything under way has come back and is kept.
         """
         told = 0
-        for call, result in self.backend.work(self._take):
-            self._receive(call, result)
-            while told < self._settled:
-                told += 1
-                yield
-        while told < self._settled:
-            told += 1
-            yield
+        with closing(self.backend.work(self._take)) as results:
+            for arrived in results:
+                self._receive(arrived)
+                yield from repeat(None, self._settled - told)
+                told = self._settled
+        yield from repeat(None, self._settled - told)
         if self._stop is not None:
             raise self._stop
 
@@ -95,18 +98,21 @@ class Sitting:
                 return None
         return None
 
-    def _receive(self, call: Call, result: Reply | Silence) -> None:
-        """Keep what came back, then judge it, for this call and for equal ones."""
+    def _receive(self, arrived: Sequence[Result]) -> None:
+        """Keep what came back, all of it in one go, then judge it, for these calls and for equal ones."""
         if not self.backend.keeps:
-            self._judge(call, result, cached=False)
+            for call, result in arrived:
+                self._judge(call, result, cached=isinstance(result, Reply) and result.recorded)
             return
-        key = call_key(call, self.backend)
-        self._budget.release(key)
-        if isinstance(result, Reply):
-            result = self.cache.put(call, self.backend, self._priced(result))
-        self._judge(call, result, cached=False)
-        for equal in self._under_way.pop(key):
-            self._judge(equal, result, cached=True)
+        replies = [(call, self._priced(result)) for call, result in arrived if isinstance(result, Reply)]
+        counting = self.cache.put(self.backend, replies)
+        kept = {call.number: reply for (call, _), reply in zip(replies, counting, strict=True)}
+        for call, result in arrived:
+            key = call_key(call, self.backend)
+            self._budget.release(key)
+            self._judge(call, kept.get(call.number, result), cached=False)
+            for equal in self._under_way.pop(key):
+                self._judge(equal, kept.get(call.number, result), cached=True)
 
     def _priced(self, reply: Reply) -> Reply:
         if self.backend.price is None:
@@ -118,6 +124,9 @@ class Sitting:
         """Settle the question, or ask for a repair."""
         if not cached:
             self._count(call, TaskCost(call.template.name, now=result.usage))
+        if call.prompt not in self._counted:
+            self._counted.add(call.prompt)
+            self._count(call, TaskCost(call.template.name, answers=result.usage))
         if isinstance(result, Silence):
             status: Status = "missing" if result.missing else "fallback"
             self._settle(call, fallback(call.question), "", status, result, cached)
@@ -142,7 +151,7 @@ class Sitting:
         answer = Answer(parsed, raw, status, why, source, call.spent + result.usage)
         self._answers[call.number] = answer
         self._settled += 1
-        self._count(call, TaskCost.one(call.template.name, status, answer.usage))
+        self._count(call, TaskCost.one(call.template.name, status))
         if not answer.valid:
             self._check_rate(call, why)
 
@@ -154,7 +163,7 @@ class Sitting:
         """Stop as soon as the wanted share of valid answers is out of reach, or the model is hopeless."""
         row, wanted = self.costs[call.template.name], self.options.min_valid
         invalid = row.questions - row.ok - row.repaired
-        asked = self._asked.count(call.question.task)
+        asked = self._asked[call.question.task]
         out_of_reach = asked - invalid < wanted * asked - 1e-9
         hopeless = row.questions >= PROBE and row.valid_rate < wanted / 2
         if self._stop is None and (out_of_reach or hopeless):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from string import Template as Text
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import PositiveInt
 
@@ -40,7 +40,9 @@ class Template(Settings):
     user: str
     """The request; `$name` stands for a part of the question, `$form` for the form."""
     form: str
-    """What an answer must look like."""
+    """What an answer must look like; only `$most` may stand in it."""
+    answer_schema: dict[str, Any] | None = None
+    """The same as a JSON schema, for endpoints that can hold an answer to one."""
 
     @property
     def name(self) -> str:
@@ -62,8 +64,7 @@ class Template(Settings):
         return (*asked, said, Message("user", f"{told}\n{self._form(question)}"))
 
     def _form(self, question: Question) -> str:
-        parts = {name: _shown(part) for name, part in question.parts.items()}
-        return Text(self.form).substitute(parts)
+        return Text(self.form).substitute(most=question.most)
 
 
 @cache

@@ -6,6 +6,7 @@ A title cannot end its line, close its quotation mark, fake an `[id]` or spell a
 import json
 import re
 import unicodedata
+from functools import lru_cache
 
 #: Characters kept of an item's title, and of its details together.
 ITEM_LIMIT = 300
@@ -22,13 +23,16 @@ _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 def clean(text: str, limit: int = ITEM_LIMIT) -> str:
     """One line of visible characters, at most `limit` of them; a cut is marked by `…`."""
-    # Compatibility forms first: a full-width bracket is a bracket to many tokenizers.
-    folded = unicodedata.normalize("NFKC", text[: 8 * limit])
-    visible = "".join(" " if unicodedata.category(sign) in _UNSEEN else sign for sign in folded)
+    visible = text[: 8 * limit]
+    if not (visible.isascii() and visible.isprintable()):
+        # Compatibility forms first: a full-width bracket is a bracket to many tokenizers.
+        folded = unicodedata.normalize("NFKC", visible)
+        visible = "".join(" " if unicodedata.category(sign) in _UNSEEN else sign for sign in folded)
     line = " ".join(visible.split()).translate(_HARMLESS)
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
+@lru_cache(maxsize=100_000)
 def quoted(text: str, limit: int = ITEM_LIMIT) -> str:
     """`clean` text in quotation marks; marks inside it are escaped as in JSON."""
     return json.dumps(clean(text, limit), ensure_ascii=False)
