@@ -78,7 +78,11 @@ def test_wheel_holds_every_yaml_and_module(wheel: Path) -> None:
     yamls = {
         f"recbole_llmgraph/{p.relative_to(ROOT).as_posix()}" for p in (ROOT / "properties").rglob("*.yaml")
     }
-    modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "recbole_llmgraph").rglob("*.py")}
+    modules = {
+        p.relative_to(ROOT).as_posix()
+        for ending in ("py", "yaml")
+        for p in (ROOT / "recbole_llmgraph").rglob(f"*.{ending}")
+    }
     assert yamls
     assert yamls | modules | {"recbole_llmgraph/py.typed"} <= held
     assert not [name for name in held if name.startswith(("tests/", "benchmarks/", "properties/"))]

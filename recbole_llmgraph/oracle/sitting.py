@@ -135,7 +135,8 @@ class Sitting:
             parsed = check(call.question, result.text)
         except RejectedError as error:
             if not call.repair and self._stop is None:
-                self._waiting.append(call.again(result.text, str(error), result.usage))
+                # in front, so that a model that cannot answer is known after few questions
+                self._waiting.appendleft(call.again(result.text, str(error), result.usage))
             else:
                 self._settle(call, fallback(call.question), str(error), "fallback", result, cached)
             return

@@ -114,15 +114,17 @@ class Server:
         history, _, rest = prompt.partition("CANDIDATES")
         offered, known = (re.findall(r"^\[([^]]+)\]", text, re.MULTILINE) for text in (rest, history))
         good = self.tell(offered, known)
+        if not fault or fault in self.HTTP:
+            return good
         return {
             "prose": f"I would say that the user likes [{offered[0]}] and dislikes the other one.",
             "empty": "",
             "outside": f"999999::{offered[0]}",
             "twice": f"{offered[0]}::{offered[0]}",
-            "history": f"{(known or ['888888'])[0]}::{offered[0]}",
+            "history": f"{known[0]}::{offered[0]}",
             "two pairs": f"{good}\n{offered[-1]}::{offered[0]}",
             "broken": f'{{"favourite": "{offered[0]}", "least": "{offered[1]}',
-        }.get(fault, good)
+        }[fault]
 
 
 class _Handler(BaseHTTPRequestHandler):
