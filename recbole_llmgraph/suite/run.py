@@ -31,11 +31,13 @@ from recbole_llmgraph.suite.measure import (
     reset_peak_memory,
 )
 from recbole_llmgraph.suite.provide import Provided, Side, identify, provide, with_paths
-from recbole_llmgraph.train.checkpoint import Progress
+from recbole_llmgraph.train.checkpoint import Progress, save_weights
 from recbole_llmgraph.train.randomness import epoch_seed, seed_everything
 from recbole_llmgraph.train.trainer import Trainer
 
 TABLE_FILE = "table.safetensors"
+#: Kept beside a run in `--store`, never published.
+WEIGHTS_FILE = "weights.safetensors"
 
 
 @dataclass
@@ -168,8 +170,10 @@ class Runner:
         )
         users = split.dataset.field2id_token[split.dataset.uid_field].astype(str)
         topk.insert(0, "user", users[test.users])
+        weights = fitted.work / WEIGHTS_FILE
+        save_weights(weights, fitted.model)
         return self.house.runs.write(
-            record, test.per_user, topk=topk, folder_files=[log], replace=self.always
+            record, test.per_user, topk=topk, folder_files=[log, weights], replace=self.always
         )
 
     def _keep_tables(self, cell: Cell, key: str, split: Split, model: Any) -> None:

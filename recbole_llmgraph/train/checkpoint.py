@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from recbole_llmgraph.base.files import new_file
@@ -80,6 +81,17 @@ def save_checkpoint(
             },
             temporary,
         )
+
+
+def save_weights(path: Path, model: nn.Module) -> None:
+    """Write what training left of a model, without what it opens again when it is built."""
+    with new_file(path) as temporary:
+        save_file(trained_state(model), temporary)
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Put written weights back into a model built from the same settings."""
+    load_trained_state(model, load_file(path))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
