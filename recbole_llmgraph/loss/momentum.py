@@ -33,10 +33,18 @@ class MomentumCopy(nn.Module):
     @torch.no_grad()
     def forward(self, network: nn.Module, *arguments: Any) -> Any:
         """What the network would answer with the copied weights, without dropout; no gradient flows."""
+        copies = {id(weight): self._copy(name) for name, weight in _trained(network)}
+        # Every place once: where a module has two names, `functional_call` would put back a copy.
+        weights = {
+            name: copies[id(weight)]
+            for prefix, module in network.named_modules()
+            for name, weight in module.named_parameters(prefix, recurse=False)
+            if id(weight) in copies
+        }
         training = network.training
         network.eval()
         try:
-            return functional_call(network, {name: self._copy(name) for name in self._names}, arguments)
+            return functional_call(network, weights, arguments, tie_weights=False)
         finally:
             network.train(training)
 
