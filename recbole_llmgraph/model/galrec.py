@@ -13,7 +13,7 @@ suite's choice and a named setting.
 Faithfulness, each choice a named setting:
 
 * `positives: momentum` (ours) takes P from the momentum copy, as MoCo does; `query` is the paper's
-  wording, which collapses (see docs/recipes.md). Queues always hold the momentum copy's encodings.
+  wording, which collapses from scratch (`batch_cosine` in the log). Queues hold the copy's encodings.
 * `user_row: history` (ours) stands the mean of the items before the target for the user whom a prompt is
   about, and the mean of their training items for others; `static` is the paper's external row, made from
   the whole training part and so from the target too; `none` leaves the user's own slot empty.
