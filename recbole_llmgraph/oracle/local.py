@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     pass
 
 #: Batches that are sorted by length together.
-WINDOW = 8
+WINDOW = 4
 #: Ways to write each answer of a pointwise question.
 YES, NO = ("yes", "Yes", " yes", " Yes", "YES"), ("no", "No", " no", " No", "NO")
 
@@ -183,12 +183,14 @@ class LocalBackend:
     def _words(self) -> tuple[list[int], list[int]] | None:
         """Tokens of yes and of no; None when the tokenizer has none for one of them."""
 
-        def tokens(words: Sequence[str]) -> list[int]:
-            split = (self._tokenizer(word, add_special_tokens=False)["input_ids"] for word in words)
-            return sorted({row[0] for row in split if len(row) == 1})
+        def tokens(words: Sequence[str]) -> set[int]:
+            split = {word: self._tokenizer(word, add_special_tokens=False)["input_ids"] for word in words}
+            whole = ((word, row[0]) for word, row in split.items() if len(row) == 1)
+            # read back, since an unknown word is one token too
+            return {token for word, token in whole if self._tokenizer.decode([token]).strip() == word.strip()}
 
         yes, no = tokens(YES), tokens(NO)
-        return (yes, no) if yes and no else None
+        return (sorted(yes), sorted(no)) if yes and no else None
 
 
 def _until(row: list[int], ends: set[int]) -> list[int]:

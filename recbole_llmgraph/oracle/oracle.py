@@ -29,6 +29,7 @@ class Oracle:
         self.cache = cache
         self.options = options or OracleOptions()
         self._costs: dict[str, TaskCost] = {}
+        self._counted: set[str] = set()
         if self.options.max_cost is not None and backend.keeps and backend.price is None:
             raise UserError("max_cost needs prices: set price_in and price_out, US dollars a million tokens")
 
@@ -61,7 +62,7 @@ class Oracle:
             BudgetError: when the next call could exceed `max_cost`.
             UserError: when the back-end cannot be used at all.
         """
-        sitting = Sitting(questions, self.backend, self.cache, self.options)
+        sitting = Sitting(questions, self.backend, self.cache, self.options, self._counted)
         what = f"oracle {self.label}"
         try:
             for _ in track(sitting.settle(), what, total=len(questions), unit="question"):

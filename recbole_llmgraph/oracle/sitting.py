@@ -39,10 +39,16 @@ class Sitting:
         backend: who answers.
         cache: replies that are there already, and where new ones go.
         options: limits.
+        counted: prompts whose cost is counted already; equal questions share one reply. Grows.
     """
 
     def __init__(
-        self, questions: Sequence[Question], backend: Backend, cache: ReplyCache, options: OracleOptions
+        self,
+        questions: Sequence[Question],
+        backend: Backend,
+        cache: ReplyCache,
+        options: OracleOptions,
+        counted: set[str],
     ) -> None:
         self.backend, self.cache, self.options = backend, cache, options
         self.costs: dict[str, TaskCost] = {}
@@ -52,8 +58,7 @@ class Sitting:
         self._waiting = deque(Call.first(number, question) for number, question in enumerate(questions))
         self._under_way: dict[str, list[Call]] = {}
         """Keys of calls that were handed out, with equal calls that wait for the same reply."""
-        self._counted: set[str] = set()
-        """Prompts whose cost is counted; equal questions share one reply."""
+        self._counted = counted
         self._settled = 0
         self._stop: UserError | None = None
 
