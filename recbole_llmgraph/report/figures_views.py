@@ -1,0 +1,65 @@
+"""GAL-Rec's Fig. 4: density of each view's encodings on the circle, in the plane and over the angle."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import gaussian_kde
+
+from recbole_llmgraph.report.figures import COLOURS, HEAT, panels, save, style
+
+#: Points a side of the plane's grid.
+GRID = 80
+#: Half the plane's side.
+REACH = 1.4
+
+
+def draw_views(points: pd.DataFrame, stem: Path) -> list[Path]:
+    """Write the figure.
+
+    Args:
+        points: columns gal, view, x, y, uniformity.
+        stem: path without suffix.
+
+    Returns:
+        Files written, PDF and PNG.
+    """
+    views = sorted(points["view"].unique())
+    with style():
+        figure, axes = panels(4, len(views), (2.2, 1.7))
+        for half, gal in enumerate((False, True)):
+            for column, view in enumerate(views):
+                part = points[(points["gal"] == gal) & (points["view"] == view)]
+                plane, angle = axes[2 * half][column], axes[2 * half + 1][column]
+                _plane(plane, part)
+                plane.set_title(
+                    f"{view}, {'with' if gal else 'without'} GAL\nuniformity {part['uniformity'].iloc[0]:.2f}"
+                )
+                _angle(angle, part, COLOURS[half])
+        figure.suptitle("t-SNE of unit encodings, put on the circle; training pairs", fontsize=8)
+        return save(figure, stem)
+
+
+def _plane(axes: Any, part: pd.DataFrame) -> None:
+    """Gaussian density in the plane."""
+    line = np.linspace(-REACH, REACH, GRID)
+    grid = np.stack(np.meshgrid(line, line)).reshape(2, -1)
+    density = gaussian_kde(part[["x", "y"]].to_numpy().T)(grid).reshape(GRID, GRID)
+    axes.imshow(density, origin="lower", extent=[-REACH, REACH, -REACH, REACH], cmap=HEAT)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _angle(axes: Any, part: pd.DataFrame, colour: str) -> None:
+    """Gaussian density of the angle; the circle is closed by a copy on either side."""
+    angles = np.arctan2(part["y"].to_numpy(), part["x"].to_numpy())
+    around = np.concatenate([angles - 2 * np.pi, angles, angles + 2 * np.pi])
+    width = np.std(angles) * len(angles) ** -0.2  # Scott's rule, of the circle itself
+    line = np.linspace(-np.pi, np.pi, 200)
+    density = 3 * gaussian_kde(around, bw_method=width / np.std(around, ddof=1))(line)
+    axes.fill_between(line, density, color=colour, alpha=0.4, linewidth=0)
+    axes.plot(line, density, color=colour)
+    axes.set_xticks([-np.pi, 0, np.pi], ["-π", "0", "π"])
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("angle")
