@@ -16,6 +16,8 @@ from recbole_llmgraph.oracle.template import Message, Template, template
 BYTES_PER_TOKEN = 3.0
 #: Tokens around each message of a conversation.
 TOKENS_PER_MESSAGE = 8
+#: How the reason of a silence begins when requests failed.
+NO_ANSWER = "no answer"
 
 
 @dataclass(frozen=True)
@@ -26,28 +28,30 @@ class Call:
         number: the question's place among those that were asked together.
         question: what is asked.
         template: how.
-        messages: the rendered conversation.
-        repair: whether this is the second attempt.
+        repair: the whole conversation of a second attempt; None at the first.
         spent: usage of the first attempt.
     """
 
     number: int
     question: Question
     template: Template
-    messages: tuple[Message, ...]
-    repair: bool = False
+    repair: tuple[Message, ...] | None = None
     spent: Usage = field(default=Usage())
 
     @classmethod
     def first(cls, number: int, question: Question) -> "Call":
         """The first attempt at a question."""
-        form = template(question.task)
-        return cls(number, question, form, form.render(question))
+        return cls(number, question, template(question.task))
 
     def again(self, answer: str, reason: str, spent: Usage) -> "Call":
         """The second attempt, which quotes the rejected answer and says what is wrong with it."""
         messages = self.template.repair(self.question, self.messages, answer, reason)
-        return replace(self, messages=messages, repair=True, spent=self.spent + spent)
+        return replace(self, repair=messages, spent=self.spent + spent)
+
+    @cached_property
+    def messages(self) -> tuple[Message, ...]:
+        """The conversation; rendered when it is needed, since there may be a hundred thousand calls."""
+        return self.repair or self.template.render(self.question)
 
     @cached_property
     def prompt(self) -> str:

@@ -7,14 +7,17 @@ unlike a write-ahead log it works wherever file locks do.
 
 import json
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.base.hashing import canonical
 from recbole_llmgraph.oracle.backend import Backend, Call, Reply, digest
+from recbole_llmgraph.oracle.cost import Usage
 from recbole_llmgraph.oracle.records import Record, read_records, write_records
 
 #: Seconds to wait for another process that writes.
@@ -53,6 +56,8 @@ class ReplyCache:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        self._held = threading.local()
+        """`place`: inode and connection of a file that `held` keeps open."""
 
     def get(self, key: str) -> Reply | None:
         """The reply kept under a key."""
@@ -79,6 +84,14 @@ class ReplyCache:
         with self._open() as database:
             (total,) = database.execute("SELECT SUM(money) FROM replies WHERE origin = 'asked'").fetchone()
         return float(total or 0.0)
+
+    def costs(self) -> dict[tuple[str, str], Usage]:
+        """What the replies of each model to each template cost when they were asked, wherever that was."""
+        found: dict[tuple[str, str], Usage] = {}
+        for record in self.records():
+            name = (record.model, f"{record.task}.v{record.version}")
+            found[name] = found.get(name, Usage()) + record.as_reply().usage
+        return found
 
     def records(self, model: str | None = None) -> Iterator[Record]:
         """Every kept reply, or one model's, in an order that does not depend on when it was asked."""
@@ -125,17 +138,46 @@ class ReplyCache:
         return database.execute(text, row).rowcount == 1
 
     @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the file open for many operations of this thread."""
+        self._held.place = None
+        try:
+            yield
+        finally:
+            if self._held.place is not None:
+                self._held.place[1].close()
+            del self._held.place
+
+    @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         """A connection; what is done inside is on disk, whole, when the block ends."""
         if not self.path.exists():
             self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with closing(sqlite3.connect(self.path, timeout=PATIENCE)) as database:
-                _prepare(database, self.path)
+            database = self._connection()
+            try:
                 with database:
                     yield database
+            finally:
+                if not hasattr(self._held, "place"):
+                    database.close()
         except sqlite3.Error as error:
             raise UserError(f"{self.path}: cannot be used as a cache of answers ({error})") from None
+
+    def _connection(self) -> sqlite3.Connection:
+        """The held connection while its file still lies there, else a new one."""
+        place = getattr(self._held, "place", None)
+        if place is not None and self.path.exists() and self.path.stat().st_ino == place[0]:
+            return cast(sqlite3.Connection, place[1])
+        database = sqlite3.connect(self.path, timeout=PATIENCE)
+        try:
+            _prepare(database, self.path)
+        except BaseException:
+            database.close()
+            raise
+        if hasattr(self._held, "place"):
+            self._held.place = (self.path.stat().st_ino, database)
+        return database
 
 
 def _describe(call: Call, backend: Backend, reply: Reply, now: str) -> Record:

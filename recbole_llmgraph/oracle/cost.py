@@ -1,6 +1,6 @@
 """What answers cost: calls, tokens, seconds, money; by task, estimated beforehand and counted afterwards."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, Self, get_args
 
@@ -104,6 +104,16 @@ def cost_table(rows: Sequence[TaskCost]) -> str:
         ]
         for r in rows
     ]  # fmt: skip
+    return tabulate(lines, head, tablefmt="github", disable_numparse=True)
+
+
+def usage_table(rows: Mapping[tuple[str, str], Usage]) -> str:
+    """Usage by model and template as a Markdown table."""
+    head = ["model", "task", "replies", "retries", "tokens in", "tokens out", "call seconds", "US$"]
+    lines = [
+        [*name, u.calls, u.retries, u.tokens_in, u.tokens_out, f"{u.seconds:.1f}", money(u.money)]
+        for name, u in sorted(rows.items())
+    ]
     return tabulate(lines, head, tablefmt="github", disable_numparse=True)
 
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.oracle.backend import (
+    NO_ANSWER,
     Call,
     Reply,
     Result,
@@ -59,6 +60,9 @@ class EndpointBackend:
 
     def __init__(self, model: str, options: OracleOptions) -> None:
         _need_client()
+        if "@" in urlsplit(options.base_url or "").netloc:
+            # not quoted here either
+            raise UserError("base_url: settings are written into runs, so it may hold no password")
         self.model = model
         self.options = options
         self.label = f"openai {model}"
@@ -134,7 +138,7 @@ class EndpointBackend:
                 return Silence(self._told(error), Usage(retries=self.options.retries))
             tokens_in, tokens_out = counted or (prompt_tokens(call), text_tokens(text))
             return Reply(text, Usage(1, retries, tokens_in, tokens_out, time.monotonic() - started))
-        return Silence("no answer: the replies are no chat completions", Usage(retries=retries))
+        return Silence(f"{NO_ANSWER}: the replies are no chat completions", Usage(retries=retries))
 
     def _request(self, call: Call) -> dict[str, Any]:
         form = call.template
@@ -175,7 +179,7 @@ class EndpointBackend:
         text = " ".join(str(error).split())
         if key := os.environ.get(KEY):
             text = text.replace(key, "[key]")
-        return "no answer: " + re.sub(r"(?i)bearer\s+\S+", "[key]", text)[:200]
+        return f"{NO_ANSWER}: " + re.sub(r"(?i)bearer\s+\S+", "[key]", text)[:200]
 
 
 def _arrived(outbox: "SimpleQueue[Result | Exception]") -> list[Result | Exception]:
@@ -202,10 +206,15 @@ def _read(completion: Any) -> tuple[str, tuple[int, int] | None]:
     # JSON can spell half of a surrogate pair, which no file can hold.
     text = (content or "")[:KEEP_LIMIT].encode("utf-8", "replace").decode()
     usage = getattr(completion, "usage", None)
-    counts = getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None)
-    if isinstance(counts[0], int) and isinstance(counts[1], int):
-        return text, (counts[0], counts[1])
+    sent: Any = getattr(usage, "prompt_tokens", None)
+    said: Any = getattr(usage, "completion_tokens", None)
+    if _is_count(sent) and _is_count(said):
+        return text, (sent, said)
     return text, None
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**9
 
 
 def _need_client() -> None:

@@ -68,7 +68,7 @@ def _open(call: Call, backend: Backend, cache: ReplyCache) -> Call | None:
     try:
         check(call.question, kept.text)
     except RejectedError as error:
-        if not call.repair:
+        if call.repair is None:
             return _open(call.again(kept.text, str(error), kept.usage), backend, cache)
     return None
 

@@ -1,8 +1,8 @@
 """What a user may set on an oracle."""
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from recbole_llmgraph.base.settings import Settings
 from recbole_llmgraph.oracle.cost import Price
@@ -45,6 +45,12 @@ class OracleOptions(Settings):
         if taken := sorted(RESERVED & set(parameters)):
             raise ValueError(f"'{taken[0]}' is set by the suite")
         return parameters
+
+    @model_validator(mode="after")
+    def _both_prices(self) -> Self:
+        if (self.price_in is None) != (self.price_out is None):
+            raise ValueError("price_in and price_out go together")
+        return self
 
     def price(self) -> Price | None:
         """Price of tokens, when both are given."""

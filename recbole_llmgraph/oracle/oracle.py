@@ -65,8 +65,9 @@ class Oracle:
         sitting = Sitting(questions, self.backend, self.cache, self.options, self._counted)
         what = f"oracle {self.label}"
         try:
-            for _ in track(sitting.settle(), what, total=len(questions), unit="question"):
-                pass
+            with self.cache.held():
+                for _ in track(sitting.settle(), what, total=len(questions), unit="question"):
+                    pass
         finally:
             for name, row in sitting.costs.items():
                 self._costs[name] = self._costs.get(name, TaskCost(name)) + row

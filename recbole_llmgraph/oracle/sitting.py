@@ -9,11 +9,11 @@ from typing import Any
 
 from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.oracle.answers import Answer, Provenance
-from recbole_llmgraph.oracle.backend import Backend, Call, Reply, Result, Silence
+from recbole_llmgraph.oracle.backend import NO_ANSWER, Backend, Call, Reply, Result, Silence
 from recbole_llmgraph.oracle.budget import Budget
 from recbole_llmgraph.oracle.cache import ReplyCache, call_key
 from recbole_llmgraph.oracle.checks import check
-from recbole_llmgraph.oracle.cost import Status, TaskCost
+from recbole_llmgraph.oracle.cost import Status, TaskCost, Usage
 from recbole_llmgraph.oracle.fallback import fallback
 from recbole_llmgraph.oracle.options import OracleOptions
 from recbole_llmgraph.oracle.parsing import RejectedError
@@ -129,7 +129,7 @@ class Sitting:
         """Settle the question, or ask for a repair."""
         if not cached:
             self._count(call, TaskCost(call.template.name, now=result.usage))
-        if call.prompt not in self._counted:
+        if result.usage != Usage() and call.prompt not in self._counted:
             self._counted.add(call.prompt)
             self._count(call, TaskCost(call.template.name, answers=result.usage))
         if isinstance(result, Silence):
@@ -139,7 +139,7 @@ class Sitting:
         try:
             parsed = check(call.question, result.text)
         except RejectedError as error:
-            if not call.repair and self._stop is None:
+            if call.repair is None and self._stop is None:
                 # in front, so that a model that cannot answer is known after few questions
                 self._waiting.appendleft(call.again(result.text, str(error), result.usage))
             else:
@@ -173,10 +173,12 @@ class Sitting:
         out_of_reach = asked - invalid < wanted * asked - 1e-9
         hopeless = row.questions >= PROBE and row.valid_rate < wanted / 2
         if self._stop is None and (out_of_reach or hopeless):
+            silent = reason.startswith(NO_ANSWER)
+            mend = "Check the endpoint and type the same again" if silent else "Choose another model"
             text = (
                 f"{self.backend.label}: {row.ok + row.repaired} of {row.questions} answers to "
                 f"{call.template.name} are valid ({row.valid_rate:.1%}), {wanted:.0%} are needed; "
-                f"the last fault: {reason}. Choose another model, or accept fallbacks with min_valid=0"
+                f"the last fault: {reason}. {mend}, or accept fallbacks with min_valid=0"
             )
             self._halt(InvalidAnswersError(text, row.valid_rate))
 

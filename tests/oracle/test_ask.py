@@ -230,7 +230,7 @@ def test_refusals_end_the_run_at_once(opened, server, pair_question) -> None:
 def test_an_endpoint_that_is_not_there(tmp_path: Path, pair_question) -> None:
     options = OracleOptions.read({"base_url": "http://127.0.0.1:9/v1", "retries": 0})
     oracle = open_oracle("openai:m", cache=tmp_path / "c", options=options)
-    with pytest.raises(InvalidAnswersError, match="no answer: Connection error"):
+    with pytest.raises(InvalidAnswersError, match=r"no answer: Connection error.*Check the endpoint"):
         oracle.ask([pair_question(0)])
 
 
@@ -263,6 +263,7 @@ def test_unknown_specifications(spec: str, tmp_path: Path) -> None:
         ({"min_vald": 1}, "Did you mean 'min_valid'"),
         ({"min_valid": 2}, "less than or equal to 1"),
         ({"parameters": {"messages": []}}, "'messages' is set by the suite"),
+        ({"price_in": 1.0}, "price_in and price_out go together"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], says: str) -> None:
@@ -270,9 +271,16 @@ def test_wrong_options(options: dict[str, Any], says: str) -> None:
         OracleOptions.read(options)
 
 
+def test_a_password_in_the_address_is_refused_unseen(tmp_path: Path) -> None:
+    options = OracleOptions.read({"base_url": "http://me:secret@host/v1"})
+    with pytest.raises(UserError, match="may hold no password") as told:
+        open_oracle("openai:m", cache=tmp_path / "c", options=options)
+    assert "secret" not in str(told.value)
+
+
 def test_identity_changes_with_what_decides(opened) -> None:
     plain = opened().identity("edge_pair")
-    assert plain == opened(min_valid=0.5, price_in=1.0, concurrency=3).identity("edge_pair")
+    assert plain == opened(min_valid=0.5, timeout=1.0, concurrency=3).identity("edge_pair")
     assert plain != opened(parameters={"top_p": 0.5}).identity("edge_pair")
     assert plain != opened().identity("edge_pair", "user_profile")
 
@@ -290,3 +298,18 @@ def test_a_cache_of_the_future(tmp_path: Path, server, pair_question) -> None:
     options = OracleOptions.read({"base_url": server.url})
     with pytest.raises(UserError, match="newer version"):
         open_oracle("openai:m", cache=tmp_path / "c", options=options).ask([pair_question(0)])
+
+
+def test_a_cache_that_is_deleted_is_made_anew(opened, server, pair_question, tmp_path: Path) -> None:
+    """Nothing goes into a file that nobody can find again."""
+    cache = tmp_path / "c.sqlite"
+
+    def tell(offered: list[str], _: list[str]) -> str:
+        if len(server.asked) == 10:
+            cache.unlink()
+        return "::".join(offered[:2])
+
+    server.tell = tell
+    questions = [pair_question(4 * user) for user in range(20)]
+    assert all(answer.valid for answer in opened(concurrency=1).ask(questions))
+    assert len(list(opened().cache.records())) >= 10
