@@ -78,7 +78,7 @@ def _row(run: StoredRun, mask: Any, groups: Mapping[str, str]) -> dict[str, Any]
         "selection_mask": record.mask,
         "parameters_total": record.parameters.total if record.parameters else None,
         "parameters_trained": record.parameters.trained if record.parameters else None,
-        "machine": _machine(record),
+        "machine": machine(record.cost.threads, record.environment),
         "code": _code(record),
         "budget": canonical(record.budget),
         "notes": tuple(record.notes),
@@ -119,11 +119,10 @@ def _seedless(record: RunRecord) -> dict[str, Any]:
     return record.model_dump(mode="json", include=names)
 
 
-def _machine(record: RunRecord) -> str:
+def machine(threads: int | None, environment: Mapping[str, Any]) -> str:
     """`2 threads, Some CPU`: what the seconds were measured on; empty when the run does not say."""
-    threads = record.cost.threads
     told = [f"{threads} thread{'s' if threads != 1 else ''}" if threads else ""]
-    told += [str(record.environment.get(name) or "") for name in ("gpu", "cpu")]
+    told += [str(environment.get(name) or "") for name in ("gpu", "cpu")]
     return ", ".join(part for part in told if part)
 
 

@@ -11,6 +11,7 @@ from recbole_llmgraph.base.progress import say
 from recbole_llmgraph.data.catalogue import dataset_card
 from recbole_llmgraph.model.catalogue import model_card
 from recbole_llmgraph.suite.options import COMMITTED, Parser, add_common, listing
+from recbole_llmgraph.suite.ray_pool import add_pool, check_address
 
 
 def guarded(main: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], int]:
@@ -44,6 +45,7 @@ def _parser(doc: str) -> argparse.ArgumentParser:
         "--rerun", choices=["missing", "always", "never"], default="missing", help="default: missing"
     )
     parser.add_argument("--publish", action="store_true", help="copy finished runs to reports/runs")
+    add_pool(parser, parallel=1)
     return parser
 
 
@@ -62,6 +64,7 @@ def _run(doc: str, arguments: Sequence[str]) -> int:
         model_card(name)
     for name in options.dataset:
         dataset_card(name)
+    check_address(options.ray_address)
     if options.rerun != "never":
         # Imported here: listing, --help and wrong names answer without loading torch.
         from recbole_llmgraph.suite.many import run_many

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,13 @@ class House:
     def artifacts(self) -> ArtifactStore:
         """Intermediate results, shared by all runs."""
         return ArtifactStore(Path(os.environ.get("RECBOLE_LLMGRAPH_ARTIFACTS") or self.store / "artifacts"))
+
+    def absolute(self) -> "House":
+        """The same folders by names that mean them in every process."""
+        source, committed = (path and path.resolve() for path in (self.source, self.committed))
+        return replace(
+            self, store=self.store.resolve(), data=self.data.resolve(), source=source, committed=committed
+        )
 
     def work(self, dataset: str, model: str, key: str) -> Path:
         """Folder of an unfinished run: its checkpoint and log."""

@@ -1,22 +1,26 @@
-"""Many cells, one after the other in this process."""
+"""Many cells, one after the other in this process or side by side on Ray."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_llmgraph.base.progress import say
 from recbole_llmgraph.data.catalogue import dataset_card
 from recbole_llmgraph.host.config import check_device
 from recbole_llmgraph.model.catalogue import model_card
+from recbole_llmgraph.store.record import RunRecord
 from recbole_llmgraph.store.runs import publish
 from recbole_llmgraph.suite.cell import Cell, choose_protocol, resolve_cell
 from recbole_llmgraph.suite.house import House, default_data_folder
 from recbole_llmgraph.suite.options import COMMITTED, read_sets, seeds
+from recbole_llmgraph.suite.ray_pool import Pool, read_pool
 from recbole_llmgraph.suite.run import Runner
 
 
 def house_of(options: argparse.Namespace) -> House:
     """Folders and device that a command's options name, looked at before anything is made."""
-    check_device(options.device)
+    if not options.ray_address:  # the cluster's machines answer for theirs
+        check_device(options.device)
     return House(
         store=options.store,
         data=options.data or default_data_folder(),
@@ -57,10 +61,26 @@ def run_many(options: argparse.Namespace) -> None:
             settings = ", ".join(f"{k}={v}" for k, v in cell.settings.model_dump().items())
             print(f"{cell.label} ({cell.protocol}, {cell.preset}): {settings}")
         return
-    runner = Runner(house_of(options), always=options.rerun == "always")
+    house, always = house_of(options), options.rerun == "always"
+    run_cells(house, cells, read_pool(options, inline=True), always=always, publishing=options.publish)
+
+
+def run_cells(
+    house: House, cells: Sequence[Cell], pool: Pool, *, always: bool = False, publishing: bool = False
+) -> list[RunRecord]:
+    """Results of cells, in their order: one after the other in this process, or side by side on a pool."""
+    runner = Runner(house, always=always)
+    if pool.address or pool.parallel != 1:
+        from recbole_llmgraph.suite.ray_cells import run_side_by_side  # Ray takes seconds to import
+
+        run_side_by_side(runner, cells, pool)
+        runner = Runner(house)
+    records = []
     for number, cell in enumerate(cells, start=1):
         say(f"[{number}/{len(cells)}] {cell.label}")
         record = runner.run(cell)
-        folder = runner.house.runs.find(record.dataset, record.model, record.key)
-        if options.publish and folder is not None:
+        folder = house.runs.find(record.dataset, record.model, record.key)
+        if publishing and folder is not None:
             publish(folder, Path(COMMITTED))
+        records.append(record)
+    return records

@@ -89,14 +89,14 @@ def read_sets(sets: Sequence[str], models: Sequence[ModelCard]) -> dict[str, dic
         except yaml.YAMLError:
             raise UserError(f"--set {text}: '{raw}' is not a value") from None
         if isinstance(value, str):
-            value = _number(value)
+            value = number(value)
         for target in targets:
             found.setdefault(target, {})[key] = value
     return found
 
 
-def _number(text: str) -> Any:
-    """`1e-3` is text to yaml 1.1; users mean a number."""
+def number(text: str) -> Any:
+    """`1e-3` is text to yaml 1.1; users mean a number. Other text stays."""
     try:
         return float(text)
     except ValueError:

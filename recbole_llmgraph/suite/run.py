@@ -71,12 +71,14 @@ class Runner:
     Attributes:
         house: folders and device.
         always: train again what is finished already.
+        on_start: called when everything is loaded and training begins (sweeps start their clock there).
         on_epoch: called after every training epoch (sweeps report there).
     """
 
     house: House
     always: bool = False
     on_epoch: Callable[[dict[str, Any]], None] | None = None
+    on_start: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:
         """Note the code's version now: the checkout may move on while a long cell trains."""
@@ -143,6 +145,8 @@ class Runner:
             validate=lambda m: judge(m, "valid").metrics[selection_mask(cell)][settings.valid_metric],
             on_epoch=self.on_epoch,
         )
+        if self.on_start:
+            self.on_start()
         progress = trainer.fit()
         return Fitted(given, split, model, judge, progress, judge(model, "valid"), work, started, clock)
 

@@ -1,0 +1,173 @@
+"""Jobs on Ray Tune: retried when a process or a node is lost, stopped when a scheduler says so.
+
+A job is a picklable object `work(config, report) -> outcome`. What it leaves lies in the store, so
+starting it again goes on from its last checkpoint and never counts twice.
+"""
+
+import os
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from recbole_llmgraph.base.errors import UserError
+from recbole_llmgraph.base.progress import PLAIN_EVERY, say
+from recbole_llmgraph.suite.ray_pool import OWN_VARIABLES, Pool
+
+#: Times that a job is started again after its process or its node was lost.
+RETRIES = 4
+#: Plain results of a job's validation, or its last words: `valid`, the score so far; `told`, for a line.
+Result = dict[str, Any]
+Work = Callable[[dict[str, Any], Callable[[Result], None]], Result]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a worker must share with the command that sent it: folder, import path, variables, threads."""
+
+    threads: int
+    folder: str = field(default_factory=os.getcwd)
+    variables: dict[str, str] = field(
+        default_factory=lambda: {k: v for k, v in os.environ.items() if k.startswith(OWN_VARIABLES)}
+    )
+
+    def enter(self) -> None:
+        """Make this process alike."""
+        os.environ.update(self.variables)
+        torch.set_num_threads(self.threads)
+        if Path(self.folder).is_dir():
+            os.chdir(self.folder)
+        if "" not in sys.path:  # a user's own model class lies where the command was typed
+            sys.path.append("")
+
+
+def trainable(config: dict[str, Any], work: Work, around: Surroundings) -> None:
+    """A job as Ray calls it: its mistakes are results, so that only lost processes are tried again."""
+    around.enter()
+    try:
+        outcome = work(config, tune.report)
+    except UserError as error:
+        outcome = {"mistake": str(error)}
+    except Exception:
+        outcome = {"fault": traceback.format_exc()}
+    tune.report({"valid": 0.0, **outcome, "ended": True})  # a searcher wants a number, also of a failure
+
+
+class Telling(tune.Callback):
+    """Lines about jobs that ended, were lost, or go on."""
+
+    def __init__(self, total: int, label: Callable[[dict[str, Any]], str]) -> None:
+        """Args: how many jobs there are, and what to call one by its config."""
+        self.total, self.label = total, label
+        self.done, self.last = 0, time.monotonic()
+        self.latest: dict[str, str] = {}
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: Result, **info: Any
+    ) -> None:
+        """A validation, or the end."""
+        self.latest[trial.trial_id] = f"{self.label(trial.config)} {result.get('told', '')}".strip()
+        if time.monotonic() - self.last > PLAIN_EVERY:
+            self.last = time.monotonic()
+            running = [self.latest[t.trial_id] for t in trials if _going(t) and t.trial_id in self.latest]
+            say(f"{self.done} of {self.total} done; " + "; ".join(running))
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A job ended, or was stopped."""
+        self.done += 1
+        result = trial.last_result or {}
+        stopped = "" if result.get("ended") else ", stopped"
+        told = self.latest.pop(trial.trial_id, self.label(trial.config))
+        say(f"[{self.done}/{self.total}] {told}{stopped}")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Lost for good: its retries are used up."""
+        say(f"{self.label(trial.config)}: lost {RETRIES + 1} times, given up")
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Lost with its process or node."""
+        say(f"{self.label(trial.config)}: its process or node was lost; it starts again from its checkpoint")
+
+
+def _going(trial: Any) -> bool:
+    return str(trial.status) == "RUNNING"
+
+
+def run_jobs(
+    pool: Pool,
+    work: Work,
+    space: Mapping[str, Any],
+    *,
+    samples: int = 1,
+    total: int,
+    label: Callable[[dict[str, Any]], str],
+    scratch: Path,
+    scheduler: Any = None,
+    searcher: Any = None,
+    minutes: float | None = None,
+) -> list[Result]:
+    """Run jobs on an open pool until all have ended, or the time is over.
+
+    Args:
+        pool: what each job gets.
+        work: what a job does.
+        space: Ray Tune's parameter space of `config`.
+        samples: draws from it.
+        total: jobs that this makes.
+        label: what to call a job.
+        scratch: folder, seen by every node, for Ray's own notes; emptied first and removed after.
+        scheduler, searcher: Ray Tune's, when a search asks for them.
+        minutes: stop what still runs after so long.
+
+    Returns:
+        The last result of every job.
+
+    Raises:
+        UserError: the first mistake that a job met.
+        RuntimeError: the first fault of ours, with its traceback.
+    """
+    shutil.rmtree(scratch, ignore_errors=True)
+    tuner = tune.Tuner(
+        tune.with_resources(
+            tune.with_parameters(trainable, work=work, around=Surroundings(pool.cpus)), pool.resources
+        ),
+        param_space=dict(space),
+        tune_config=tune.TuneConfig(
+            num_samples=samples,
+            max_concurrent_trials=pool.parallel or None,
+            scheduler=scheduler,
+            search_alg=searcher,
+            time_budget_s=minutes * 60 if minutes else None,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: str(trial.trial_id),
+        ),
+        run_config=tune.RunConfig(
+            name=scratch.name,
+            storage_path=str(scratch.parent.resolve()),
+            failure_config=tune.FailureConfig(max_failures=RETRIES),
+            callbacks=[Telling(total, label)],
+            verbose=0,
+        ),
+    )
+    try:
+        found = tuner.fit()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return _checked([dict(found[place].metrics or {}) for place in range(len(found))])
+
+
+def _checked(results: Sequence[Result]) -> list[Result]:
+    for result in results:
+        if "mistake" in result:
+            raise UserError(result["mistake"])
+    for result in results:
+        if "fault" in result:
+            raise RuntimeError(f"a job failed:\n{result['fault']}")
+    return list(results)
