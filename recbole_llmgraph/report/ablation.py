@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from recbole_llmgraph.report.columns import amount, number
 from recbole_llmgraph.report.leaderboard import seed_interval
-from recbole_llmgraph.report.markdown import amount, code, escape, number, table
+from recbole_llmgraph.report.markdown import code, escape, table
 from recbole_llmgraph.report.pages import Page
 from recbole_llmgraph.report.paired import RESAMPLES, compare, holm
 from recbole_llmgraph.report.published import PublishedTable, published_cells, published_tables

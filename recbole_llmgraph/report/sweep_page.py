@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from recbole_llmgraph.report.columns import amount, number
 from recbole_llmgraph.report.leaderboard import seed_interval
-from recbole_llmgraph.report.markdown import amount, code, escape, number, table
+from recbole_llmgraph.report.markdown import code, escape, table
 from recbole_llmgraph.report.pages import Page, write_pages
 from recbole_llmgraph.report.words import mask_words
 from recbole_llmgraph.store.sweeps import Sweep

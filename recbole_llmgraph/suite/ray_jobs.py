@@ -134,33 +134,34 @@ def run_jobs(
         RuntimeError: the first fault of ours, with its traceback.
     """
     shutil.rmtree(scratch, ignore_errors=True)
-    tuner = tune.Tuner(
-        tune.with_resources(
-            tune.with_parameters(trainable, work=work, around=Surroundings(pool.cpus)), pool.resources
-        ),
-        param_space=dict(space),
-        tune_config=tune.TuneConfig(
-            num_samples=samples,
-            max_concurrent_trials=pool.parallel or None,
-            scheduler=scheduler,
-            search_alg=searcher,
-            time_budget_s=minutes * 60 if minutes else None,
-            reuse_actors=True,
-            trial_dirname_creator=lambda trial: str(trial.trial_id),
-        ),
-        run_config=tune.RunConfig(
-            name=scratch.name,
-            storage_path=str(scratch.parent.resolve()),
-            failure_config=tune.FailureConfig(max_failures=RETRIES),
-            callbacks=[Telling(total, label)],
-            verbose=0,
-        ),
+    config = tune.TuneConfig(
+        num_samples=samples,
+        max_concurrent_trials=pool.parallel or None,
+        scheduler=scheduler,
+        search_alg=searcher,
+        time_budget_s=minutes * 60 if minutes else None,
+        reuse_actors=True,
+        trial_dirname_creator=lambda trial: str(trial.trial_id),
     )
+    run = _run_config(scratch, Telling(total, label))
+    job = tune.with_parameters(trainable, work=work, around=Surroundings(pool.cpus))
+    job = tune.with_resources(job, pool.resources)
+    tuner = tune.Tuner(job, param_space=dict(space), tune_config=config, run_config=run)
     try:
         found = tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return _checked([dict(found[place].metrics or {}) for place in range(len(found))])
+
+
+def _run_config(scratch: Path, telling: Telling) -> tune.RunConfig:
+    return tune.RunConfig(
+        name=scratch.name,
+        storage_path=str(scratch.parent.resolve()),
+        failure_config=tune.FailureConfig(max_failures=RETRIES),
+        callbacks=[telling],
+        verbose=0,
+    )
 
 
 def _checked(results: Sequence[Result]) -> list[Result]:
