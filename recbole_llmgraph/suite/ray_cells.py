@@ -28,6 +28,10 @@ class CellWork:
         Runner(self.house, always=self.always).run(self.cells[config["cell"]])
         return {"told": "finished"}
 
+    def label(self, config: Mapping[str, Any]) -> str:
+        """`HeLLM on beauty, seed 1`."""
+        return self.cells[config["cell"]].label
+
 
 def run_side_by_side(runner: Runner, cells: Sequence[Cell], pool: Pool) -> None:
     """Finish cells on a pool; those that are finished already are not sent.
@@ -47,7 +51,6 @@ def run_side_by_side(runner: Runner, cells: Sequence[Cell], pool: Pool) -> None:
             CellWork(house, todo, runner.always),
             {"cell": tune.grid_search(list(todo))},
             total=len(todo),
-            label=lambda config: todo[config["cell"]].label,
             scratch=house.store / "work" / "ray" / f"cells-{min(todo)}",
         )
     lost = [cell.label for key, cell in todo.items() if not _finished(house, cell, key)]

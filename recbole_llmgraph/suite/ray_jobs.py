@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from ray import tune
@@ -25,7 +25,16 @@ from recbole_llmgraph.suite.ray_pool import OWN_VARIABLES, Pool
 RETRIES = 4
 #: Plain results of a job's validation, or its last words: `valid`, the score so far; `told`, for a line.
 Result = dict[str, Any]
-Work = Callable[[dict[str, Any], Callable[[Result], None]], Result]
+
+
+class Work(Protocol):
+    """What jobs do; picklable."""
+
+    def __call__(self, config: dict[str, Any], report: Callable[[Result], None]) -> Result:
+        """Do one job, reporting on the way."""
+
+    def label(self, config: dict[str, Any]) -> str:
+        """What to call it on the terminal."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +116,6 @@ def run_jobs(
     *,
     samples: int = 1,
     total: int,
-    label: Callable[[dict[str, Any]], str],
     scratch: Path,
     scheduler: Any = None,
     searcher: Any = None,
@@ -121,7 +129,6 @@ def run_jobs(
         space: Ray Tune's parameter space of `config`.
         samples: draws from it.
         total: jobs that this makes.
-        label: what to call a job.
         scratch: folder, seen by every node, for Ray's own notes; emptied first and removed after.
         scheduler, searcher: Ray Tune's, when a search asks for them.
         minutes: stop what still runs after so long.
@@ -130,10 +137,10 @@ def run_jobs(
         The last result of every job.
 
     Raises:
-        UserError: the first mistake that a job met.
-        RuntimeError: the first fault of ours, with its traceback.
+        UserError: a job's first mistake; RuntimeError: our first fault, with its traceback.
     """
     shutil.rmtree(scratch, ignore_errors=True)
+    job = tune.with_parameters(trainable, work=work, around=Surroundings(pool.cpus))
     config = tune.TuneConfig(
         num_samples=samples,
         max_concurrent_trials=pool.parallel or None,
@@ -143,10 +150,12 @@ def run_jobs(
         reuse_actors=True,
         trial_dirname_creator=lambda trial: str(trial.trial_id),
     )
-    run = _run_config(scratch, Telling(total, label))
-    job = tune.with_parameters(trainable, work=work, around=Surroundings(pool.cpus))
-    job = tune.with_resources(job, pool.resources)
-    tuner = tune.Tuner(job, param_space=dict(space), tune_config=config, run_config=run)
+    tuner = tune.Tuner(
+        tune.with_resources(job, pool.resources),
+        param_space=dict(space),
+        tune_config=config,
+        run_config=_run_config(scratch, Telling(total, work.label)),
+    )
     try:
         found = tuner.fit()
     finally:

@@ -101,7 +101,6 @@ def _run(
             work,
             {"job": tune.grid_search(configs)},
             total=len(todo),
-            label=work.label,
             scratch=house.absolute().store / "work" / "ray" / f"figure-{min(tick.key for tick in todo)}",
             minutes=minutes,
         )

@@ -136,16 +136,9 @@ class Search:
         self._jobs(pool, {}, total=left, samples=left, scheduler=halver, searcher=searcher, minutes=minutes)
 
     def _jobs(self, pool: Pool, space: dict[str, Any], **more: Any) -> None:
-        work = self.work
+        scratch = self.house.store / "work" / "ray" / self.name
         with opened(pool):
-            run_jobs(
-                pool,
-                work,
-                space,
-                label=work.label,
-                scratch=self.house.store / "work" / "ray" / self.name,
-                **more,
-            )
+            run_jobs(pool, self.work, space, scratch=scratch, **more)
 
     def points(self) -> list[Point]:
         """The grid, or draws without repetition from a generator that the seed alone decides."""
