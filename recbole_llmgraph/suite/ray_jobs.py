@@ -114,12 +114,10 @@ def run_jobs(
     work: Work,
     space: Mapping[str, Any],
     *,
-    samples: int = 1,
     total: int,
     scratch: Path,
-    scheduler: Any = None,
-    searcher: Any = None,
     minutes: float | None = None,
+    **search: Any,
 ) -> list[Result]:
     """Run jobs on an open pool until all have ended, or the time is over.
 
@@ -127,11 +125,10 @@ def run_jobs(
         pool: what each job gets.
         work: what a job does.
         space: Ray Tune's parameter space of `config`.
-        samples: draws from it.
         total: jobs that this makes.
         scratch: folder, seen by every node, for Ray's own notes; emptied first and removed after.
-        scheduler, searcher: Ray Tune's, when a search asks for them.
         minutes: stop what still runs after so long.
+        search: more of Ray Tune's `TuneConfig`: scheduler, searcher, number of samples.
 
     Returns:
         The last result of every job.
@@ -142,13 +139,11 @@ def run_jobs(
     shutil.rmtree(scratch, ignore_errors=True)
     job = tune.with_parameters(trainable, work=work, around=Surroundings(pool.cpus))
     config = tune.TuneConfig(
-        num_samples=samples,
         max_concurrent_trials=pool.parallel or None,
-        scheduler=scheduler,
-        search_alg=searcher,
         time_budget_s=minutes * 60 if minutes else None,
         reuse_actors=True,
         trial_dirname_creator=lambda trial: str(trial.trial_id),
+        **search,
     )
     tuner = tune.Tuner(
         tune.with_resources(job, pool.resources),

@@ -133,7 +133,9 @@ class Search:
         for trial in ended:
             searcher.add_evaluated_point(dict(trial.point), best_so_far(trial))
         halver = self.halver(ended)
-        self._jobs(pool, {}, total=left, samples=left, scheduler=halver, searcher=searcher, minutes=minutes)
+        self._jobs(
+            pool, {}, total=left, num_samples=left, scheduler=halver, search_alg=searcher, minutes=minutes
+        )
 
     def _jobs(self, pool: Pool, space: dict[str, Any], **more: Any) -> None:
         scratch = self.house.store / "work" / "ray" / self.name
