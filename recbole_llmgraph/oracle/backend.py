@@ -126,6 +126,7 @@ class Backend(Protocol):
         decoding: plain data: temperature, seed, …
         is_llm: whether a language model answers.
         keeps: whether replies are worth keeping in the cache.
+        parallel: whether calls are under way while a reply is judged; a stop waits for these.
         price: of its tokens; None when unknown or free.
     """
 
@@ -134,6 +135,7 @@ class Backend(Protocol):
     decoding: Mapping[str, Any]
     is_llm: bool
     keeps: bool
+    parallel: bool
     price: Price | None
 
     def most_tokens(self, form: Template) -> int:

@@ -57,6 +57,7 @@ class EndpointBackend:
 
     is_llm = True
     keeps = True
+    parallel = True
 
     def __init__(self, model: str, options: OracleOptions) -> None:
         _need_client()

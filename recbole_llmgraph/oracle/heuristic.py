@@ -36,6 +36,7 @@ class HeuristicBackend:
     decoding: Mapping[str, Any] = {}
     is_llm = False
     keeps = False
+    parallel = False
     price: Price | None = None
 
     def __init__(self, vectors: ItemVectors, items: Sequence[Item] = ()) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from recbole_llmgraph.oracle.template import Message, Template
 if TYPE_CHECKING:
     pass
 
-#: Batches that are sorted by length together.
+#: Batches' worth of calls that are sorted by length together.
 WINDOW = 4
 #: Ways to write each answer of a pointwise question.
 YES, NO = ("yes", "Yes", " yes", " Yes", "YES"), ("no", "No", " no", " No", "NO")
@@ -40,6 +39,7 @@ class LocalBackend:
 
     is_llm = True
     keeps = True
+    parallel = False
     price: Price | None = None
 
     def __init__(self, address: str, options: OracleOptions) -> None:
@@ -61,26 +61,23 @@ class LocalBackend:
         return form.max_tokens
 
     def work(self, take: Take) -> Results:
-        """Take some batches' worth of calls, sort them by length, answer batch after batch."""
-        while calls := self._some(take):
-            by_task: dict[str, list[tuple[Call, list[int]]]] = defaultdict(list)
-            for call in calls:
+        """Answer batches of similar length, the longest of the calls at hand first; repairs are long."""
+        pool: list[tuple[Call, list[int]]] = []
+        while True:
+            while len(pool) < WINDOW * self._batch and (call := take()) is not None:
                 tokens = self._tokens(call.messages)
                 if (room := self._context - self.most_tokens(call.template)) < len(tokens):
                     reason = f"its prompt has {len(tokens)} tokens, the model has room for {room}"
                     yield [(call, Silence(reason))]
                 else:
-                    by_task[call.template.name].append((call, tokens))
-            for group in by_task.values():
-                group.sort(key=lambda pair: -len(pair[1]))
-                for start in range(0, len(group), self._batch):
-                    yield self._answer(group[start : start + self._batch])
-
-    def _some(self, take: Take) -> list[Call]:
-        calls: list[Call] = []
-        while len(calls) < WINDOW * self._batch and (call := take()) is not None:
-            calls.append(call)
-        return calls
+                    pool.append((call, tokens))
+            if not pool:
+                return
+            pool.sort(key=lambda pair: (pair[0].template.name, -len(pair[1])))
+            task = pool[0][0].template.name
+            batch = [pair for pair in pool[: self._batch] if pair[0].template.name == task]
+            del pool[: len(batch)]
+            yield self._answer(batch)
 
     def _answer(self, batch: Sequence[tuple[Call, list[int]]]) -> list[Result]:
         """One batch of one task."""

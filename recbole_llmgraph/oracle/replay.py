@@ -25,6 +25,7 @@ class ReplayBackend:
 
     is_llm = True
     keeps = False
+    parallel = False
     price: Price | None = None
 
     def __init__(self, path: Path, *, strict: bool = True) -> None:

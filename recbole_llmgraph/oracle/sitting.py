@@ -74,6 +74,8 @@ class Sitting:
                 self._receive(arrived)
                 yield from repeat(None, self._settled - told)
                 told = self._settled
+                if self._stop is not None and not self.backend.parallel:
+                    break
         yield from repeat(None, self._settled - told)
         if self._stop is not None:
             raise self._stop

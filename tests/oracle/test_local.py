@@ -160,6 +160,7 @@ def test_a_model_that_cannot_answer_is_caught(name: str, checkpoints: Path, tmp_
     (row,) = oracle.costs()
     assert row.valid_rate == told.value.valid_rate
     assert row.now.calls > 0
+    assert row.now.calls <= 12  # two batches of first answers at most, one of repairs
     assert row.now.tokens_out > row.now.calls  # it did speak
     with pytest.raises(InvalidAnswersError):  # known from the cache the second time
         opened().ask(questions[: row.questions])
