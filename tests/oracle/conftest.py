@@ -4,6 +4,7 @@ import json
 import random
 import re
 import socket
+import sys
 import threading
 import time
 from collections import Counter
@@ -125,6 +126,13 @@ class Server:
             "two pairs": f"{good}\n{offered[-1]}::{offered[0]}",
             "broken": f'{{"favourite": "{offered[0]}", "least": "{offered[1]}',
         }[fault]
+
+
+class _QuietServer(ThreadingHTTPServer):
+    def handle_error(self, *address: Any) -> None:
+        """Clients that are killed, or that give up, leave broken connections."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(*address)
 
 
 class _Handler(BaseHTTPRequestHandler):
