@@ -115,6 +115,7 @@ def _report(options: argparse.Namespace) -> None:
         print(listed(shown, datasets, **expectation))
         every = choose(boards, presets=options.preset)
         written = write_reports(every, stored, options.out, datasets=datasets, **expectation)
+        written += _site(boards, stored, options.out)
     print("written: " + ", ".join(str(path) for path in written), file=sys.stderr)
 
 
@@ -139,6 +140,16 @@ def _claims(boards: list[Leaderboard], datasets: Sequence[str], options: argpars
     print(page_text(claims_page(chosen)))
     every = [(ledger, judge(ledger, boards)) for ledger in choose_ledgers([])]
     return write_pages([claims_page(every, options.out)], options.out)
+
+
+def _site(boards: list[Leaderboard], stored: StoredRuns, out: Path) -> list[Path]:
+    """Write the site, with all published tables and claims."""
+    from recbole_llmgraph.report.site import Content, write_site
+
+    ruled = [(ledger, judge(ledger, boards)) for ledger in choose_ledgers([])]
+    tables = beside(boards)
+    pages = write_pages([published_page(tables, out), claims_page(ruled, out)], out)
+    return pages + write_site(Content(boards, stored, tables, ruled), out / "site")
 
 
 def _known(datasets: Sequence[str], boards: Sequence[Leaderboard]) -> list[str]:

@@ -68,6 +68,10 @@ class ArtifactStore:
         """Where the artifact lies, or would lie."""
         return self.root / kind / hash_data(recipe)
 
+    def there(self, kind: str) -> list[Path]:
+        """Folders of every whole artifact of a kind, sorted."""
+        return [folder for folder in sorted((self.root / kind).glob("[!.]*")) if _whole(folder)]
+
     def seconds(self, kind: str, recipe: Mapping[str, Any]) -> float | None:
         """Wall-clock seconds that the artifact took to make, or `None` when it is not there."""
         if (found := self.find(kind, recipe)) is None:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from recbole_llmgraph.artifact.store import ArtifactStore
+from recbole_llmgraph.artifact.store import ArtifactStore, read_recipe
 from recbole_llmgraph.artifact.tables import TokenTable, load_table, save_table
 from recbole_llmgraph.base.hashing import hash_data
-from recbole_llmgraph.lm.text import TextEncoder, open_text_encoder
+from recbole_llmgraph.lm.text import CONTROL, TextEncoder, open_text_encoder
 
 KIND = "text_features"
 FILE = "features.safetensors"
@@ -42,6 +42,16 @@ def text_features_file(texts: Mapping[str, str], encoder: str, store: ArtifactSt
     return store.get(KIND, _recipe(texts, opened), make) / FILE
 
 
+def made_features(texts: Mapping[str, str], store: ArtifactStore) -> list[TokenTable]:
+    """Tables that true encoders made of these very texts before, by encoder; none is made now."""
+    wanted, found = _texts_hash(texts), []
+    for folder in store.there(KIND):
+        recipe = read_recipe(folder)
+        if recipe["texts"] == wanted and not recipe["encoder"].startswith(CONTROL):
+            found.append(load_table(folder / FILE))
+    return sorted(found, key=lambda table: str(table.meta["encoder"]))
+
+
 def text_features_identity(texts: Mapping[str, str], encoder: str) -> str:
     """What `text_features_file` would be named after, without encoding anything."""
     return hash_data(_recipe(texts, open_text_encoder(encoder)))
@@ -51,5 +61,9 @@ def _recipe(texts: Mapping[str, str], encoder: TextEncoder) -> dict[str, str]:
     return {
         "encoder": encoder.name,
         "revision": encoder.revision,
-        "texts": hash_data([[token, texts[token]] for token in sorted(texts)]),
+        "texts": _texts_hash(texts),
     }
+
+
+def _texts_hash(texts: Mapping[str, str]) -> str:
+    return hash_data([[token, texts[token]] for token in sorted(texts)])

@@ -79,6 +79,10 @@ class Judge:
         per_user = pd.concat([self._per_user(hits[mask]).add_suffix(f"|{mask}") for mask in MASKS], axis=1)
         return Judgement(metrics, per_user, items, users[order], seconds)
 
+    def verdict(self, hits: Tensor) -> tuple[dict[str, float], pd.DataFrame]:
+        """Means over users by metric, and each user's values, of a hit matrix. `[n_users, topk + 1]`"""
+        return self._means(hits), self._per_user(hits)
+
     def _batches(self, loader: Any) -> list[Rows]:
         """Rows of each batch: as many as fit, similar lengths together (RecBole: one user a batch)."""
         rows = np.arange(loader.sample_size)

@@ -32,6 +32,8 @@ KNOWN = (
     "auto, minilm, tfidf[:dim], hub:<id>[@revision][#cls|#mean], path:<folder>[#cls|#mean], and the controls "
     "random[:dim] and shuffled:<one of these>"
 )
+#: How the names of controls begin.
+CONTROL = "control:"
 #: Seed of the controls: they are the same for every run.
 CONTROL_SEED = 0
 #: Texts encoded at once.
@@ -107,6 +109,16 @@ class SentenceEncoder:
         return rows
 
 
+def hashed_tfidf(texts: Sequence[str], buckets: int) -> Any:
+    """Sparse TF-IDF rows [len(texts), buckets] of unit length, over words and word pairs."""
+    from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
+
+    words = HashingVectorizer(
+        n_features=buckets, ngram_range=(1, 2), alternate_sign=False, norm=None
+    ).transform(texts)
+    return TfidfTransformer(sublinear_tf=True).fit_transform(words)
+
+
 class TfidfEncoder:
     """Hashed TF-IDF reduced by a truncated SVD, fitted on the very texts it encodes. Deterministic.
 
@@ -125,18 +137,13 @@ class TfidfEncoder:
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Rows [len(texts), dim] of unit length."""
         from sklearn.decomposition import TruncatedSVD
-        from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
         from sklearn.preprocessing import normalize
 
         rows = np.zeros((len(texts), self.dim), dtype=np.float32)
         if not texts:
             return rows
-        words = HashingVectorizer(
-            n_features=self.BUCKETS, ngram_range=(1, 2), alternate_sign=False, norm=None
-        ).transform(texts)
-        weights = TfidfTransformer(sublinear_tf=True).fit_transform(words)
         components = min(self.dim, len(texts))
-        reduced = TruncatedSVD(components, random_state=0).fit_transform(weights)
+        reduced = TruncatedSVD(components, random_state=0).fit_transform(hashed_tfidf(texts, self.BUCKETS))
         rows[:, : reduced.shape[1]] = normalize(reduced)
         return rows
 
@@ -150,7 +157,7 @@ class RandomEncoder:
 
     def __init__(self, dim: int = 384) -> None:
         self.dim = dim
-        self.name = f"control: random vectors, {dim} wide"
+        self.name = f"{CONTROL} random vectors, {dim} wide"
         self.revision = "1"
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
@@ -170,7 +177,7 @@ class ShuffledEncoder:
 
     def __init__(self, of: TextEncoder) -> None:
         self.of = of
-        self.name = f"control: shuffled {of.name}"
+        self.name = f"{CONTROL} shuffled {of.name}"
         self.revision = of.revision
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:

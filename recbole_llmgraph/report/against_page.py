@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from recbole_llmgraph.report.against import Beside, Line, PublishedBeside
-from recbole_llmgraph.report.markdown import code, escape, key_link, table
+from recbole_llmgraph.report.markdown import escape, key_link, table
 from recbole_llmgraph.report.pages import GENERATED, Page
 from recbole_llmgraph.report.words import metric_title
 
@@ -30,34 +30,34 @@ def published_page(tables: Sequence[PublishedBeside], out: Path | None = None) -
 
 def published_section(beside: PublishedBeside, out: Path | None = None) -> str:
     """One published table."""
-    parts = [f"## {escape(beside.table.title)}", "\n".join(f"* {fact}" for fact in _facts(beside))]
+    measured = "; ".join(escape(told) for told in beside.backbones) or "nothing was run"
+    facts = [*(escape(fact) for fact in plain_facts(beside)), f"**Measured with: {measured}**"]
+    if beside.table.url:
+        facts[0] += f" ([link]({quote(beside.table.url, safe=':/')}))"
+    parts = [f"## {escape(beside.table.title)}", "\n".join(f"* {fact}" for fact in facts)]
     for dataset in dict.fromkeys(line.dataset for line in beside.lines):
         own = [line for line in beside.lines if line.dataset == dataset]
-        parts += [f"### {escape(dataset)}", table(_header(beside, own), [_row(line, out) for line in own])]
-    notes = list(_notes(beside))
+        parts += [f"### {escape(dataset)}", table(header(beside, own), [_row(line, out) for line in own])]
+    notes = list(plain_notes(beside))
     if notes:
         parts.append("\n".join(f"* {escape(note)}" for note in notes))
     return "\n\n".join(parts) + "\n"
 
 
-def _facts(beside: PublishedBeside) -> list[str]:
-    """Where the numbers come from and what they were made with."""
+def plain_facts(beside: PublishedBeside) -> list[str]:
+    """Where the numbers come from and how they were made."""
     known = beside.table
-    source = f"{escape(known.paper)}: {escape(known.source)}"
-    facts = [f"{source} ([link]({quote(known.url, safe=':/')}))" if known.url else source]
+    source = f"{known.paper}: {known.source}"
     if known.kind == "counts":
-        return [*facts, "Measured: the dataset's card, asserted whenever the dataset is prepared"]
-    measured = "; ".join(escape(told) for told in beside.backbones) or "nothing was run"
+        return [source, "Measured: the dataset's card, asserted whenever the dataset is prepared"]
     return [
-        *facts,
-        f"Protocol {code(known.protocol)}, mask {code(known.mask)} where a row names no other: "
-        f"{escape(known.mask_source)}",
-        f"Published with: {escape(known.backbone)}",
-        f"**Measured with: {measured}**",
+        source,
+        f"Protocol {known.protocol}, mask {known.mask} where a row names no other: {known.mask_source}",
+        f"Published with: {known.backbone}",
     ]
 
 
-def _header(beside: PublishedBeside, lines: Sequence[Line]) -> list[str]:
+def header(beside: PublishedBeside, lines: Sequence[Line]) -> list[str]:
     """Column titles of one dataset's part."""
     titles = ["row"]
     for metric in dict.fromkeys(metric for line in lines for metric in line.cells):
@@ -69,8 +69,9 @@ def _row(line: Line, out: Path | None) -> list[str]:
     """One published row."""
     cells = [escape(line.row)]
     for beside in line.cells.values():
-        cells += [_published(beside), *_measured(beside, line)]
-    if not line.card.model and not line.found and beside_counts(line):
+        text = published_text(beside)
+        cells += [text if beside.target else f"~~{text}~~", *measured_cells(beside, line)]
+    if "users" in line.cells:  # counts of a dataset, which no run measures
         return cells
     if line.found is None:
         return [*cells, line.mask, "", "", "" if line.card.model else "not in this suite"]
@@ -80,27 +81,21 @@ def _row(line: Line, out: Path | None) -> list[str]:
     return [*cells, line.mask, escape(row["backbone"] or "none"), escape(board.preset), links]
 
 
-def beside_counts(line: Line) -> bool:
-    """Whether a line holds counts of a dataset, which no run measures."""
-    return "users" in line.cells
-
-
-def _published(beside: Beside) -> str:
-    """`0.0440†`, struck out where it cannot be."""
+def published_text(beside: Beside) -> str:
+    """`0.0440†`: a dagger where it was printed otherwise."""
     cell = beside.published
-    text = _number(cell.value, cell.half) + ("†" if cell.printed else "")
-    return text if beside.target else f"~~{text}~~"
+    return _number(cell.value, cell.half) + ("†" if cell.printed else "")
 
 
-def _measured(beside: Beside, line: Line) -> list[str]:
+def measured_cells(beside: Beside, line: Line) -> tuple[str, str]:
     """Measured number and difference; empty where nothing was run."""
     if beside.measured is None:
-        return ["", ""]
+        return "", ""
     half = line.found.half(beside.published.metric) if line.found else math.nan
     places = beside.published.half if line.found is None else 5e-5
     text = _number(beside.measured, places) + ("" if math.isnan(half) else f" ± {half:.4f}")
     difference = beside.difference if beside.target else None
-    return [text, "" if difference is None else f"{difference:+.{_places(places)}f}"]
+    return text, "" if difference is None else f"{difference:+.{_places(places)}f}"
 
 
 def _number(value: float, half: float) -> str:
@@ -114,7 +109,7 @@ def _places(half: float) -> int:
     return max(0, round(-math.log10(2 * half)))
 
 
-def _notes(beside: PublishedBeside) -> Iterable[str]:
+def plain_notes(beside: PublishedBeside) -> Iterable[str]:
     """Corrections, then what single rows need."""
     for correction in beside.table.corrections:
         cell = f"{correction.row}, {correction.column}, printed {correction.printed}: "

@@ -46,7 +46,7 @@ def _summary(ruled: Sequence[Ruled]) -> str:
 def _section(ledger: Ledger, judged: Sequence[Judged], out: Path | None) -> str:
     """One paper: its claims, then the evidence of those that were run."""
     link = f" ([link]({quote(ledger.url, safe=':/')}))" if ledger.url else ""
-    rows = [[escape(one.claim.says), escape(one.claim.where), _verdict(one)] for one in judged]
+    rows = [[escape(one.claim.says), escape(one.claim.where), _marked(one)] for one in judged]
     parts = [
         f"## {escape(ledger.paper)}{link}",
         f"Published with: {escape(ledger.backbone)}. Protocol `{ledger.protocol}`, mask `{ledger.mask}`.",
@@ -56,13 +56,30 @@ def _section(ledger: Ledger, judged: Sequence[Judged], out: Path | None) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _verdict(one: Judged) -> str:
-    """`**reproduced**`, or how much of it was run."""
-    if one.verdict == "not run":
-        known = "; ".join(f"{escape(name)}: {verdict}" for name, verdict in one.decided.items())
-        there = f"{one.there} of {len(one.evidence)} comparisons"
-        return f"not run ({there}{'; ' if known else ''}{known})"
-    return f"**{one.verdict}**"
+def verdict_words(one: Judged) -> str:
+    """`reproduced`, or how much of it was run."""
+    if one.verdict != "not run":
+        return one.verdict
+    known = "; ".join(f"{name}: {verdict}" for name, verdict in one.decided.items())
+    there = f"{one.there} of {len(one.evidence)} comparisons"
+    return f"not run ({there}{'; ' if known else ''}{known})"
+
+
+def evidence_words(one: Evidence, *, ratio: bool) -> str:
+    """One comparison in a sentence."""
+    told, form = one.weighed, "{:+.1%}" if ratio else "{:+.4f}"
+    names = " against ".join(who.asked.name for who in one.pair)
+    means = " against ".join(f"{mean:.4f}" for mean in told.means)
+    interval = " to ".join(form.format(end) for end in told.interval)
+    seeds = "" if math.isnan(told.seed_half) else f", over seeds ± {told.seed_half:.4f}"
+    where = f"{one.dataset} {metric_title(one.metric)}: {names}: {means}"
+    return f"{where}, {form.format(told.value)}, 95 % over users {interval}{seeds}: {told.verdict}"
+
+
+def _marked(one: Judged) -> str:
+    """A verdict in a cell, those that were reached bold."""
+    words = escape(verdict_words(one))
+    return words if one.verdict == "not run" else f"**{words}**"
 
 
 def _evidence(judged: Judged, out: Path | None) -> str:

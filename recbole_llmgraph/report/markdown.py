@@ -14,7 +14,7 @@ from recbole_llmgraph.report.columns import ABSENT, columns, number
 from recbole_llmgraph.report.leaderboard import KEY_LENGTH, ORDER_BY, Leaderboard
 from recbole_llmgraph.report.notes import notes
 from recbole_llmgraph.report.spread import user_half
-from recbole_llmgraph.report.words import mask_words, metric_title, preset_words, protocol_words
+from recbole_llmgraph.report.words import board_facts, board_title, metric_title
 
 
 def escape(text: object) -> str:
@@ -78,7 +78,7 @@ def leaderboard_section(
         page_folder: folder the page will lie in; keys link to runs that lie below it.
     """
     missing = board.missing(expect)
-    parts = [f"## {_title(board)}", "\n".join(f"* {fact}" for fact in _facts(board))]
+    parts = [f"## {escape(board_title(board))}", "\n".join(f"* {fact}" for fact in board_facts(board, code))]
     if len(board.rows) or missing:
         parts.append(
             table(_header(board), [*_rows(board, page_folder), *(_not_run(board, name) for name in missing)])
@@ -89,36 +89,6 @@ def leaderboard_section(
         commands = "\n".join(run_command(board, name) for name in missing)
         parts.append(f"Not run:\n\n```\n{commands}\n```")
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _title(board: Leaderboard) -> str:
-    """`seq, preset standard, mask train`."""
-    parts = [escape(board.protocol) if board.protocol else "", f"preset {escape(board.preset)}"]
-    return ", ".join(part for part in [*parts, f"mask {escape(board.mask)}" if board.mask else ""] if part)
-
-
-def _facts(board: Leaderboard) -> list[str]:
-    """What every row shares."""
-    if not len(board.rows):
-        return ["Nothing was run here yet."] if not board.protocol else []
-    users = f"{board.test_users:,} users tested" if board.test_users is not None else "users tested: unknown"
-    items = (
-        f"all {board.candidates:,} items" if board.candidates is not None else "all items of the catalogue"
-    )
-    facts = [
-        f"Protocol {code(board.protocol)}: {protocol_words(board.protocol)}",
-        f"Mask {code(board.mask)}: {mask_words(board.mask)}",
-        f"Split {code(board.split_fingerprint)}: {users}; candidates of each user: {items}, less the mask",
-        f"Preset {code(board.preset)}: {preset_words(board.preset)}",
-    ]
-    if board.single_target:
-        facts.append("One test item a user: Recall is the hit rate (R@k = HR@k)")
-    if any(len(seeds) > 1 for seeds in board.rows["seeds"]):
-        facts.append("Several seeds: mean ± half the 95 % t-interval over seeds; costs are means")
-    facts.append(
-        f"± users: half the 95 % interval of {metric_title(ORDER_BY)} over test users, a thing of its own"
-    )
-    return facts
 
 
 def _header(board: Leaderboard) -> list[str]:

@@ -58,8 +58,14 @@ def _twins(rows: list[dict[Any, Any]]) -> list[tuple[str, list[str]]]:
         if len(twins) > 1:
             told = [
                 f"{row['keys'][0][:KEY_LENGTH]} has "
-                + (", ".join(f"{key}={json.dumps(values.get(key))}" for key in differ) or "equal settings")
+                + (", ".join(f"{key}={json.dumps(values.get(key))}" for key in differ) or _stages(row))
                 for row, values in zip(twins, settings, strict=True)
             ]
             found.append((f"rows of {name} differ", told))
     return found
+
+
+def _stages(row: Mapping[Any, Any]) -> str:
+    """What a row of equal settings stands on."""
+    named = ", ".join(f"{model} {key[:KEY_LENGTH]}" for model, key in row["stages"])
+    return f"equal settings and stands on {named}" if named else "equal settings"

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.base.files import new_file
+from recbole_llmgraph.data.catalogue import dataset_card
 from recbole_llmgraph.report.columns import number
 from recbole_llmgraph.report.leaderboard import ORDER_BY, Leaderboard, empty_leaderboard
 from recbole_llmgraph.report.markdown import code, escape, leaderboard_section, table
 from recbole_llmgraph.report.notes import row_name
+from recbole_llmgraph.report.words import apart_words
 from recbole_llmgraph.store.runs import Problem, folder_name
 
 GENERATED = "<!-- made by benchmarks/report.py from the run folders; do not edit -->"
@@ -49,8 +52,20 @@ def dataset_page(
         if not any(board.preset == preset for board in own):
             own.append(empty_leaderboard(dataset, "", preset, ""))
     sections = [leaderboard_section(b, expect if b.preset in presets else (), out) for b in own]
-    text = "\n".join([GENERATED, f"# {escape(dataset)}\n", f"{APART}\n", *sections])
+    apart = apart_words([board for board in own if len(board.rows)])
+    intro = [GENERATED, f"# {escape(dataset)}\n", f"{APART}\n", *([f"{apart}\n"] if apart else [])]
+    known = contamination(dataset)
+    intro += [f"Contamination of public language models: {escape(known)}\n"] if known else []
+    text = "\n".join([*intro, *sections])
     return Page(page_name(dataset), text)
+
+
+def contamination(dataset: str) -> str:
+    """What its card says of a dataset inside language models' training data; empty for one without a card."""
+    try:
+        return dataset_card(dataset).contamination
+    except UserError:
+        return ""
 
 
 def page_name(dataset: str) -> str:

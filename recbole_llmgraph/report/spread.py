@@ -1,6 +1,6 @@
 """How far a mean would move with other users: kept apart from how far it moves with other seeds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,23 +18,25 @@ def user_half(row: Mapping[Any, Any], mask: str, metric: str) -> float:
     Student's t on the users' values, of several seeds on each user's mean over them: what the bootstrap
     over users comes to with so many of them, without its noise.
     """
-    return _halves(tuple(row["folders"]), mask).get(metric, float("nan"))
+    return _half(tuple(row["folders"]), mask, metric)
 
 
-@cache
-def _halves(folders: tuple[str, ...], mask: str) -> dict[str, float]:
-    """By metric."""
-    runs = [_users(folder) for folder in folders]
-    shared = set.intersection(*(set(run.metric_names(mask)) for run in runs))
-    return {metric: seed_interval(_mean(runs, mask, metric)) for metric in sorted(shared)}
-
-
-def _mean(runs: Sequence[PerUser], mask: str, metric: str) -> np.ndarray:
-    """Each user's mean over the runs. `[users]`"""
+def user_values(row: Mapping[Any, Any], mask: str, metric: str) -> np.ndarray | None:
+    """Each test user's value, of several seeds their mean; None where a run lacks the metric. `[users]`"""
+    runs = [_users(folder) for folder in row["folders"]]
+    if not all(metric in run.metric_names(mask) for run in runs):
+        return None
     total = runs[0].column(metric, mask)
     for run in runs[1:]:
         total = total + run.column(metric, mask)
     return total / len(runs)
+
+
+@cache
+def _half(folders: tuple[str, ...], mask: str, metric: str) -> float:
+    """The same, once for every page that asks."""
+    values = user_values({"folders": folders}, mask, metric)
+    return float("nan") if values is None else seed_interval(values)
 
 
 @cache

@@ -1,5 +1,9 @@
 """Protocols, masks and presets in words: what a number means to somebody who reads only the table."""
 
+from collections.abc import Callable, Sequence
+
+from recbole_llmgraph.report.leaderboard import ORDER_BY, Leaderboard
+
 _PROTOCOLS = {
     "seq": "leave-one-out; each user's last interaction is tested, the one before it validates, "
     "the others train",
@@ -41,3 +45,58 @@ def mask_words(name: str) -> str:
 def preset_words(name: str) -> str:
     """One line on a preset."""
     return _PRESETS.get(name, "settings of its own")
+
+
+def board_title(board: Leaderboard) -> str:
+    """`seq, preset standard, mask train`."""
+    mask = f"mask {board.mask}" if board.mask else ""
+    return ", ".join(part for part in (board.protocol, f"preset {board.preset}", mask) if part)
+
+
+def board_facts(board: Leaderboard, quote: Callable[[str], str] = str) -> list[str]:
+    """What every row of a table shares.
+
+    Args:
+        board: the table.
+        quote: how names are set apart from words; makes them safe for what is written.
+    """
+    if not len(board.rows):
+        return ["Nothing was run here yet."] if not board.protocol else []
+    users = f"{board.test_users:,} users tested" if board.test_users is not None else "users tested: unknown"
+    items = (
+        f"all {board.candidates:,} items" if board.candidates is not None else "all items of the catalogue"
+    )
+    facts = [
+        f"Protocol {quote(board.protocol)}: {protocol_words(board.protocol)}",
+        f"Mask {quote(board.mask)}: {mask_words(board.mask)}",
+        f"Split {quote(board.split_fingerprint)}: {users}; candidates of each user: {items}, less the mask",
+        f"Preset {quote(board.preset)}: {preset_words(board.preset)}",
+    ]
+    if board.single_target:
+        facts.append("One test item a user: Recall is the hit rate (R@k = HR@k)")
+    if any(len(seeds) > 1 for seeds in board.rows["seeds"]):
+        facts.append("Several seeds: mean ± half the 95 % t-interval over seeds; costs are means")
+    facts.append(
+        f"± users: half the 95 % interval of {metric_title(ORDER_BY)} over test users, not over seeds"
+    )
+    return facts
+
+
+def apart_words(boards: Sequence[Leaderboard]) -> str:
+    """Why a dataset has several tables; empty where it has one."""
+    names = {
+        "protocol": "protocol",
+        "mask": "mask",
+        "split_fingerprint": "split",
+        "candidates": "number of candidate items",
+        "preset": "preset",
+    }
+    differ = [
+        word for name, word in names.items() if len({str(getattr(board, name)) for board in boards}) > 1
+    ]
+    if len(boards) < 2 or not differ:
+        return ""
+    listed = differ[0] if len(differ) == 1 else f"{', '.join(differ[:-1])} and {differ[-1]}"
+    return (
+        f"{len(boards)} tables, because they differ in {listed}: numbers of two tables may not be compared."
+    )

@@ -58,7 +58,7 @@ def runs_frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
     values are None or NaN. Rows are sorted by dataset, protocol, mask, model and key.
     """
     kept = list(runs)
-    groups = _groups([run.record for run in kept])
+    groups = run_groups([run.record for run in kept])
     rows = [_row(run, mask, groups) for run in kept for mask in sorted(run.record.metrics["test"])]
     metrics = sorted({name for row in rows for name in row if name not in COLUMNS})
     frame = pd.DataFrame(rows, columns=[*COLUMNS, *metrics])
@@ -89,7 +89,7 @@ def _row(run: StoredRun, mask: Any, groups: Mapping[str, str]) -> dict[str, Any]
     }
 
 
-def _groups(records: Sequence[RunRecord]) -> dict[str, str]:
+def run_groups(records: Sequence[RunRecord]) -> dict[str, str]:
     """By key: hash of everything that decides a result but the seed.
 
     A stage counts by the group of its own run where that run is here, else by its model's name.

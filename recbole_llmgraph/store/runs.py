@@ -16,9 +16,10 @@ from pathlib import Path
 import pandas as pd
 
 from recbole_llmgraph.base.errors import UserError
-from recbole_llmgraph.base.files import new_folder, write_json
+from recbole_llmgraph.base.files import new_file, new_folder, write_json
 from recbole_llmgraph.base.hashing import hash_file
 from recbole_llmgraph.base.progress import say
+from recbole_llmgraph.store.facts import ITEMS, SPLITS
 from recbole_llmgraph.store.per_user import PerUser
 from recbole_llmgraph.store.record import SCHEMA_VERSION, RunRecord
 
@@ -144,6 +145,19 @@ def write_record(record: RunRecord, folder: Path) -> None:
     write_json(folder / RUN, sealed.plain() | {"seal": sealed.seal()})
 
 
+def add_file(folder: Path, file: Path) -> None:
+    """Put one more file into a whole run folder and seal it anew; a reader meets it before or after, whole.
+
+    Raises:
+        BrokenRunError: when the folder is no whole run.
+    """
+    record = read_run(folder)
+    with new_file(folder / file.name) as temporary:
+        shutil.copyfile(file, temporary)
+    sealed = record.model_copy(update={"files": record.files | {file.name: hash_file(file)}})
+    write_json(folder / RUN, sealed.plain() | {"seal": sealed.seal()})
+
+
 def read_run(folder: Path) -> RunRecord:
     """Read and check one run folder.
 
@@ -233,7 +247,9 @@ def read_stores(roots: Iterable[Path]) -> StoredRuns:
 
 
 def publish(run_folder: Path, reports_root: Path = PUBLISHED) -> Path:
-    """Copy what may be committed of a run (`run.json` and `per_user.parquet`) under `reports_root`.
+    """Copy what may be committed of a run under `reports_root`: no top lists, no log, no external id.
+
+    That is `run.json`, `per_user.parquet`, `items.parquet` and the facts of its split.
 
     Raises:
         UserError: when the folder is no whole run or its per-user file is over 300 kB.
@@ -252,8 +268,13 @@ def publish(run_folder: Path, reports_root: Path = PUBLISHED) -> Path:
         _set_aside(target)
     if not target.exists():
         with new_folder(target) as temporary:
-            for name in (RUN, PER_USER):
-                shutil.copyfile(run_folder / name, temporary / name)
+            for name in (RUN, PER_USER, ITEMS):
+                if (run_folder / name).is_file():
+                    shutil.copyfile(run_folder / name, temporary / name)
+    facts = Path(run_folder).absolute().parents[2] / SPLITS / record.split_fingerprint
+    if facts.is_dir() and not (own := reports_root / SPLITS / facts.name).is_dir():
+        with new_folder(own) as temporary:
+            shutil.copytree(facts, temporary, dirs_exist_ok=True)
     return target
 
 

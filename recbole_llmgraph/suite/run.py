@@ -22,6 +22,7 @@ from recbole_llmgraph.host.evaluation import Judge, Judgement, Mask
 from recbole_llmgraph.host.models import config_values
 from recbole_llmgraph.store.record import Code, Cost, Parameters, RunRecord
 from recbole_llmgraph.suite.cell import Cell
+from recbole_llmgraph.suite.facts import keep_facts
 from recbole_llmgraph.suite.house import House, dataset_fingerprint
 from recbole_llmgraph.suite.measure import (
     code_version,
@@ -155,13 +156,15 @@ class Runner:
         fitted = self.fit(cell, key)
         test = fitted.judge(fitted.model, "test", "testing")
         record = _record(cell, key, fitted, test)
-        folder = self._store(record, fitted, test)
+        ready = self.house.ready(cell.dataset)
+        facts = keep_facts(self.house, ready, fitted.split, test.users, test.items, fitted.work)
+        folder = self._store(record, fitted, test, facts)
         self._keep_tables(cell, key, fitted.split, fitted.model)
         shutil.rmtree(fitted.work)
         say(f"{cell.label}: {_headline(record)}  -> {folder}")
         return record
 
-    def _store(self, record: RunRecord, fitted: Fitted, test: Judgement) -> Path:
+    def _store(self, record: RunRecord, fitted: Fitted, test: Judgement, facts: Path) -> Path:
         split, log = fitted.split, fitted.work / "epochs.csv"
         with new_file(log) as temporary:
             pd.DataFrame(fitted.progress.history).to_csv(temporary, index=False)
@@ -176,8 +179,9 @@ class Runner:
         topk.insert(0, "user", users[test.users])
         weights = fitted.work / WEIGHTS_FILE
         save_weights(weights, fitted.model)
+        kept = [log, weights, facts]
         return self.house.runs.write(
-            record, test.per_user, topk=topk, folder_files=[log, weights], replace=self.always
+            record, test.per_user, topk=topk, folder_files=kept, replace=self.always
         )
 
     def _keep_tables(self, cell: Cell, key: str, split: Split, model: Any) -> None:

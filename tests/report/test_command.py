@@ -43,7 +43,12 @@ def report(tmp_path, monkeypatch, capsys) -> Callable[..., Answer]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    """Files below a folder, the site and the pages of papers apart (they have tests of their own)."""
+    found = {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {n: text for n, text in found.items() if not n.startswith("site/") and n not in PAPERS}
+
+
+PAPERS = ("published.md", "claims.md")
 
 
 def test_it_prints_and_writes_and_a_second_run_changes_nothing(add, report, tmp_path):
@@ -60,10 +65,13 @@ def test_it_prints_and_writes_and_a_second_run_changes_nothing(add, report, tmp_
     assert beauty.index("mask train") < beauty.index("mask none") and "do not edit" in beauty.splitlines()[0]
     assert "[beauty](beauty.md)" in pages["README.md"].decode()
     assert str(tmp_path) not in "".join(page.decode() for page in pages.values())
-    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "reports").iterdir()}
+    assert (tmp_path / "reports/site/index.html").is_file()
+    assert all((tmp_path / "reports" / name).is_file() for name in PAPERS)
+    files = [path for path in (tmp_path / "reports").rglob("*") if path.is_file()]
+    stamps = {path: path.stat().st_mtime_ns for path in files}
     assert report("--expect", "HeLLM,SASRec,Pop").stdout == first.stdout
     assert contents(tmp_path / "reports") == pages
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "reports").iterdir()} == stamps
+    assert {path: path.stat().st_mtime_ns for path in files} == stamps
 
 
 def test_dataset_and_mask_choose_what_is_printed(add, report, tmp_path):
@@ -115,12 +123,27 @@ def test_broken_folders_are_named_and_the_rest_is_shown(add, report, tmp_path):
     assert f"`beauty/Broken/{bad.name}`: left out" in index and str(tmp_path) not in index
 
 
+def test_published_tables_and_claims_are_printed_by_name(add, report, tmp_path):
+    add("LightGCN", hit=0.1)
+    add("HeLLMPre", hit=0.6)
+    found = report("--published", "hellm_table1", "--dataset", "beauty")
+    assert found.returncode == 0 and "## HeLLM, Table 1" in found.stdout and "## GAL-Rec" not in found.stdout
+    assert "### beauty" in found.stdout and "### toys" not in found.stdout
+    assert "### toys" in (tmp_path / "reports/published.md").read_text(), "the file holds every table"
+    found = report("--claims", "hellm")
+    assert found.returncode == 0 and "HeLLM\\_pre beats LightGCN on Beauty" in found.stdout
+    assert "**reproduced**" in found.stdout and "GAL-Rec" not in found.stdout
+    assert "GAL-Rec" in (tmp_path / "reports/claims.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (["--dataset", "beaty"], "Did you mean 'beauty'?"),
         (["--paired", "HeLLM"], "two different names"),
         (["--paired", "HeLLM,Pop"], "no table holds two"),
+        (["--published", "helm"], "no published table 'helm'"),
+        (["--claims", "nobody"], "no ledger of claims 'nobody'"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(add, report, tmp_path, arguments, told):
