@@ -180,9 +180,7 @@ class Runner:
         weights = fitted.work / WEIGHTS_FILE
         save_weights(weights, fitted.model)
         kept = [log, weights, facts]
-        return self.house.runs.write(
-            record, test.per_user, topk=topk, folder_files=kept, replace=self.always
-        )
+        return self.house.runs.write(record, test.per_user, topk=topk, folder_files=kept, replace=self.always)
 
     def _keep_tables(self, cell: Cell, key: str, split: Split, model: Any) -> None:
         """Keep a model's item and user vectors for later stages, by external token."""

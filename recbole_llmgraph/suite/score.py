@@ -3,6 +3,7 @@
 import argparse
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -69,65 +70,88 @@ def _score(doc: str, arguments: Sequence[str]) -> int:
     card = dataset_card(options.dataset)
     protocol = choose_protocol([], card, options.protocol)
     mask: Mask = options.mask or card.mask_default
-    record = score(
-        house, card, options.topk, options.name, protocol, mask, options.seed, options.preset, options.note
+    outside = Outside(
+        options.topk, options.name, protocol, mask, options.seed, options.preset, tuple(options.note)
     )
+    record = score(house, card, outside)
     told = ", ".join(f"{name} {value:.4f}" for name, value in record.metrics["test"][mask].items())
     say(f"{record.model} on {record.dataset}, mask {mask}: {told}")
     return 0
 
 
-def score(
-    house: House,
-    card: DatasetCard,
-    path: Path,
-    name: str,
-    protocol: str,
-    mask: Mask,
-    seed: int,
-    preset: str,
-    notes: Sequence[str],
-) -> RunRecord:
+@dataclass(frozen=True)
+class Outside:
+    """A file of top lists and how it came about.
+
+    Attributes:
+        path: the file.
+        name: the model's, on the board.
+        protocol, seed: of the split that it was made for.
+        mask: what the lists leave out.
+        preset: the table that it stands in.
+        notes: what readers must know.
+    """
+
+    path: Path
+    name: str
+    protocol: str
+    mask: Mask
+    seed: int = 1
+    preset: str = "standard"
+    notes: tuple[str, ...] = ()
+
+
+def score(house: House, card: DatasetCard, outside: Outside) -> RunRecord:
     """Judge a file of top lists and store it like a run.
 
     Raises:
         UserError: for a file of another form, unknown ids, or items that the mask forbids.
     """
-    ready = house.ready(card)
-    lists = read_lists(path, mask)
-    split = plain_split(house, card, protocol, seed)
-    items = list_ids(split, lists, mask, str(path))
+    ready, mask = house.ready(card), outside.mask
+    lists = read_lists(outside.path, mask)
+    split = plain_split(house, card, outside.protocol, outside.seed)
+    items = list_ids(split, lists, mask, str(outside.path))
     means, per_user = judge_lists(split, items)
-    k = max(split.config["topk"])
+    k, users = max(split.config["topk"]), tested_users(split)
     short = int((np.count_nonzero(items[:, :k], axis=1) < k).sum())
-    told = [f"scored from a file of top lists ({hash_file(path)[:12]}); trained outside this suite", *notes]
-    if short:
-        told.append(f"lists of {short:,} users hold fewer than {k} items")
-    identity = [name, hash_file(path), dataset_fingerprint(ready, None), protocol, mask, seed, preset]
-    users = tested_users(split)
-    record = RunRecord(
-        key=hash_data(identity),
-        model=name,
+    notes = [f"lists of {short:,} users hold fewer than {k} items"] if short else []
+    record = _outside_record(card, outside, split, dataset_fingerprint(ready, None), means, notes)
+    with tempfile.TemporaryDirectory() as folder:
+        facts = keep_facts(house, ready, split, users, {mask: items[:, :k]}, Path(folder))
+        house.runs.write(record, per_user.add_suffix(f"|{mask}"), folder_files=[facts])
+    return record
+
+
+def _outside_record(
+    card: DatasetCard,
+    outside: Outside,
+    split: Split,
+    fingerprint: str,
+    means: dict[str, float],
+    notes: list[str],
+) -> RunRecord:
+    """The record of a file; its key is the file's content and what it was made for."""
+    digest = hash_file(outside.path)
+    named = asdict(outside) | {"path": digest, "notes": ()}
+    told = f"scored from a file of top lists ({digest[:12]}); trained outside this suite"
+    return RunRecord(
+        key=hash_data([named, fingerprint]),
+        model=outside.name,
         dataset=card.name,
-        protocol=protocol,
-        preset=preset,
-        seed=seed,
+        protocol=outside.protocol,
+        preset=outside.preset,
+        seed=outside.seed,
         settings={},
         results_version=1,
         split_fingerprint=split.fingerprint,
         candidates=split.n_items - 1,
-        single_target=len(users) == len(split.test._dataset),
-        mask=mask,
-        metrics={"test": {mask: means}},
+        single_target=len(tested_users(split)) == len(split.test._dataset),
+        mask=outside.mask,
+        metrics={"test": {outside.mask: means}},
         code=Code(**code_version()),
-        notes=told,
+        notes=[told, *outside.notes, *notes],
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    with tempfile.TemporaryDirectory() as folder:
-        facts = keep_facts(house, ready, split, users, {mask: items[:, :k]}, Path(folder))
-        per_user = per_user.add_suffix(f"|{mask}")
-        house.runs.write(record, per_user, folder_files=[facts])
-    return record
 
 
 def plain_split(house: House, card: DatasetCard, protocol: str, seed: int) -> Split:

@@ -20,7 +20,7 @@ from recbole_llmgraph.suite.facts import list_diversity
 from recbole_llmgraph.suite.house import House
 from recbole_llmgraph.suite.lists import read_lists, write_lists
 from recbole_llmgraph.suite.run import Runner
-from recbole_llmgraph.suite.score import complete, score
+from recbole_llmgraph.suite.score import Outside, complete, score
 
 COMMAND = Path(__file__).resolve().parents[2] / "benchmarks" / "score.py"
 
@@ -136,7 +136,7 @@ def test_a_runs_own_lists_score_as_the_run(
     if name != "topk.parquet":
         write_lists(read_lists(path, mask), tmp_path / name)
         path = tmp_path / name
-    record = score(house, miniature.card, path, f"Mine{name[0]}{mask}", "seq", mask, 1, "standard", ["mine"])
+    record = score(house, miniature.card, Outside(path, f"Mine{name[0]}{mask}", "seq", mask, notes=("mine",)))
     original = read_run(folder)
     assert record.metrics == {"test": {mask: original.metrics["test"][mask]}}
     assert record.split_fingerprint == original.split_fingerprint and "mine" in record.notes
@@ -156,7 +156,7 @@ def test_scores_are_ranked_and_short_lists_are_noted(house: House, miniature: An
     rows += [(user, part["valid"], 9.0) for user, part in parts.items() if part["valid"] != part["test"]]
     path = tmp_path / "s.csv"
     pd.DataFrame(rows[3:], columns=["user", "item", "score"]).to_csv(path, index=False)
-    record = score(house, miniature.card, path, "Scores", "seq", "none", 1, "standard", [])
+    record = score(house, miniature.card, Outside(path, "Scores", "seq", "none"))
     hit = 1 - 3 / len(parts)
     assert record.metrics["test"]["none"]["recall@5"] == pytest.approx(hit, abs=1e-6)
     assert record.metrics["test"]["none"]["ndcg@5"] < hit
@@ -180,7 +180,7 @@ def test_files_that_cannot_be_scored_say_why(
     path = tmp_path / "lists.csv"
     path.write_text(lines)
     with pytest.raises(UserError, match=told):
-        score(house, miniature.card, path, "Bad", "seq", "none", 1, "standard", [])
+        score(house, miniature.card, Outside(path, "Bad", "seq", "none"))
 
 
 def test_lists_that_hold_what_the_mask_takes_out_are_refused(
@@ -190,7 +190,7 @@ def test_lists_that_hold_what_the_mask_takes_out_are_refused(
     path = tmp_path / "lists.csv"
     path.write_text(f"user,item,rank\n{user},{part['train'][0]},1\n")
     with pytest.raises(UserError, match=f"user {user} is recommended {part['train'][0]}.*--mask none"):
-        score(house, miniature.card, path, "Bad", "seq", "train", 1, "standard", [])
+        score(house, miniature.card, Outside(path, "Bad", "seq", "train"))
     with pytest.raises(UserError, match="no such file"):
         read_lists(tmp_path / "none.csv", "none")
     (tmp_path / "a.txt").write_text("x")
