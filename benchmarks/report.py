@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Leaderboards and paired comparisons from stored runs; prints Markdown and writes it to reports/.
+"""Leaderboards from stored runs: prints Markdown, writes Markdown, LaTeX and a site to reports/.
 
 examples:
   python benchmarks/report.py
@@ -8,6 +8,7 @@ examples:
   python benchmarks/report.py --dataset beauty --paired HeLLM,SASRec
   python benchmarks/report.py --published hellm --dataset beauty
   python benchmarks/report.py --claims galrec,hellm
+  python benchmarks/report.py --lists 3f2a91c0 --mask none --to lists.csv
   python benchmarks/report.py --publish
 """
 
@@ -24,8 +25,9 @@ from recbole_llmgraph.report.claims import choose_ledgers, judge
 from recbole_llmgraph.report.claims_page import claims_page
 from recbole_llmgraph.report.leaderboard import Leaderboard
 from recbole_llmgraph.report.pages import page_text, write_pages
+from recbole_llmgraph.store.lists import read_lists, write_lists
 from recbole_llmgraph.store.record import MASKS
-from recbole_llmgraph.store.runs import PUBLISHED, StoredRuns, publish
+from recbole_llmgraph.store.runs import PUBLISHED, TOPK, StoredRuns, publish
 
 
 def names(text: str) -> list[str]:
@@ -76,6 +78,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="PAPERS",
         help="verdicts on what the papers claim: all, or ledgers whose name begins so",
     )
+    made.add_argument("--lists", metavar="KEY", help="export the top lists of the run whose key begins so")
+    made.add_argument("--to", type=Path, help="file of exported lists, .csv or .tsv (.gz)")
     made.add_argument("--publish", action="store_true", help=f"first copy standard runs to {PUBLISHED}")
     return made
 
@@ -104,7 +108,9 @@ def _report(options: argparse.Namespace) -> None:
     )
     if not options.mask:
         shown = selected(shown)
-    if options.paired:
+    if options.lists:
+        written = [_export(stored, options)]
+    elif options.paired:
         written = _paired(shown, options)
     elif options.published is not None:
         written = _published(boards, datasets, options)
@@ -144,12 +150,26 @@ def _claims(boards: list[Leaderboard], datasets: Sequence[str], options: argpars
 
 def _site(boards: list[Leaderboard], stored: StoredRuns, out: Path) -> list[Path]:
     """Write the site, with all published tables and claims."""
+    from recbole_llmgraph.report.latex import latex_pages  # the Styler: a quarter of a second
     from recbole_llmgraph.report.site import Content, write_site
 
     ruled = [(ledger, judge(ledger, boards)) for ledger in choose_ledgers([])]
     tables = beside(boards)
-    pages = write_pages([published_page(tables, out), claims_page(ruled, out)], out)
+    pages = write_pages([published_page(tables, out), claims_page(ruled, out), *latex_pages(boards)], out)
     return pages + write_site(Content(boards, stored, tables, ruled), out / "site")
+
+
+def _export(stored: StoredRuns, options: argparse.Namespace) -> Path:
+    """Write the top lists of a run: user, item, rank."""
+    found = [run for run in stored.runs if run.record.key.startswith(options.lists)]
+    if len(found) != 1:
+        told = ", ".join(f"{run.record.model} {run.record.key}" for run in found[:5]) or "none"
+        raise UserError(f"--lists {options.lists}: {len(found)} runs have such a key ({told})")
+    (run,) = found
+    mask = options.mask or run.record.mask
+    target = options.to or Path(f"lists-{run.record.dataset}-{run.record.model}-{run.record.key}-{mask}.csv")
+    write_lists(read_lists(run.folder / TOPK, mask), target)
+    return target
 
 
 def _known(datasets: Sequence[str], boards: Sequence[Leaderboard]) -> list[str]:

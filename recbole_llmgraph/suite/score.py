@@ -19,13 +19,14 @@ from recbole_llmgraph.host.evaluation import MASKS, Mask
 from recbole_llmgraph.host.lists import judge_lists, tested_users
 from recbole_llmgraph.model.catalogue import PRESETS, model_card
 from recbole_llmgraph.store.facts import ITEMS
+from recbole_llmgraph.store.lists import read_lists
 from recbole_llmgraph.store.record import Code, RunRecord
 from recbole_llmgraph.store.runs import TOPK, StoredRun, add_file, folder_name, publish, read_stores
 from recbole_llmgraph.suite.cell import choose_protocol, resolve_cell
 from recbole_llmgraph.suite.command import guarded
 from recbole_llmgraph.suite.facts import keep_facts
 from recbole_llmgraph.suite.house import House, dataset_fingerprint, default_data_folder
-from recbole_llmgraph.suite.lists import list_ids, read_lists
+from recbole_llmgraph.suite.lists import list_ids
 from recbole_llmgraph.suite.measure import code_version
 from recbole_llmgraph.suite.options import COMMITTED, Parser
 from recbole_llmgraph.suite.run import make_cell_config

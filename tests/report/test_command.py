@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from recbole_llmgraph.report.boards import boards_text, choose, read_boards, selected, write_reports
@@ -45,7 +46,9 @@ def report(tmp_path, monkeypatch, capsys) -> Callable[..., Answer]:
 def contents(folder: Path) -> dict[str, bytes]:
     """Files below a folder, the site and the pages of papers apart (they have tests of their own)."""
     found = {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-    return {n: text for n, text in found.items() if not n.startswith("site/") and n not in PAPERS}
+    return {
+        n: text for n, text in found.items() if not n.startswith(("site/", "tables/")) and n not in PAPERS
+    }
 
 
 PAPERS = ("published.md", "claims.md")
@@ -134,6 +137,21 @@ def test_published_tables_and_claims_are_printed_by_name(add, report, tmp_path):
     assert found.returncode == 0 and "HeLLM\\_pre beats LightGCN on Beauty" in found.stdout
     assert "**reproduced**" in found.stdout and "GAL-Rec" not in found.stdout
     assert "GAL-Rec" in (tmp_path / "reports/claims.md").read_text()
+
+
+def test_top_lists_are_exported(store, report, tmp_path, add):
+    run = read_stores([add().parents[2]]).runs[0]
+    topk = pd.DataFrame({"user": ["u1", "u2"], "items|train": ["b a", ""], "items|none": ["a b", "c"]})
+    record = run.record.model_copy(update={"key": "feed0000feed0000"})
+    RunStore(store).write(record, run.per_user(), topk)
+    found = report("--lists", "feed0000", "--to", "out.csv")
+    assert found.returncode == 0, found.stderr
+    assert (tmp_path / "out.csv").read_text() == "user,item,rank\nu1,b,1\nu1,a,2\n"
+    assert report("--lists", "feed", "--mask", "none").returncode == 0
+    assert (tmp_path / "lists-beauty-HeLLM-feed0000feed0000-none.csv").read_text().count("\n") == 4
+    assert report("--lists", run.record.key).returncode == 2, "no lists in that run"
+    found = report("--lists", "dead")
+    assert found.returncode == 2 and "0 runs have such a key (none)" in found.stderr
 
 
 @pytest.mark.parametrize(

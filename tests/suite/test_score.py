@@ -15,10 +15,10 @@ from recbole_llmgraph.artifact.text_features import made_features, text_features
 from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.data.side import item_texts
 from recbole_llmgraph.store.facts import read_item_facts, read_split_facts
+from recbole_llmgraph.store.lists import read_lists, write_lists
 from recbole_llmgraph.store.runs import RunStore, read_run, read_stores
 from recbole_llmgraph.suite.facts import list_diversity
 from recbole_llmgraph.suite.house import House
-from recbole_llmgraph.suite.lists import read_lists, write_lists
 from recbole_llmgraph.suite.run import Runner
 from recbole_llmgraph.suite.score import Outside, complete, score
 
