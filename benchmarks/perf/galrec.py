@@ -50,7 +50,7 @@ class PlainGALRec:
     def loss(self, interaction: Any) -> Tensor:
         """L of one batch."""
         model = self.model
-        pairs = model._pairs(interaction, interaction[model.POS_ITEM_ID])
+        pairs = model._pairs(interaction, interaction[model.POS_ITEM_ID], model.epoch)
         states, mask, mean = self._read(model.reader, pairs, "u2")
         start = model.reader.words.weight[model.decoder.config.decoder_start_token_id].expand(
             len(mask), 1, -1

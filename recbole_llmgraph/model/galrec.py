@@ -51,7 +51,7 @@ from recbole_llmgraph.train.settings import SequenceSettings
 
 #: Model that trains the vectors of a source.
 TRAINED = {"lightgcn": "LightGCN", "sasrec": "SASRec"}
-#: Epoch key of prompts that are scored, which must not change from one evaluation to the next.
+#: Epoch key of prompts that are scored or drawn, which must not change from one reading to the next.
 SCORING = -1
 #: Projections that adapters stand beside.
 ADAPTED = ("q", "k", "v", "o")
@@ -259,10 +259,9 @@ class GALRec(SequentialRecommender):
 
     # -- forward -----------------------------------------------------------------------
 
-    def _pairs(self, interaction: Any, targets: Tensor | None = None) -> Pairs:
+    def _pairs(self, interaction: Any, targets: Tensor | None = None, epoch: int = SCORING) -> Pairs:
         """Rows with the keys of their neighbours: seed, epoch, user and how much of her history is read."""
         users, lengths = interaction[self.USER_ID], interaction[self.ITEM_SEQ_LEN]
-        epoch = SCORING if targets is None else self.epoch
         keys = mix_keys(self.seed, epoch, users, lengths)
         unknown = torch.zeros_like(users) if targets is None else targets
         return Pairs(users, interaction[self.ITEM_SEQ], lengths, unknown, keys)
@@ -284,7 +283,7 @@ class GALRec(SequentialRecommender):
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """L0 of every row and the contrastive losses of some."""
-        pairs = self._pairs(interaction, interaction[self.POS_ITEM_ID])
+        pairs = self._pairs(interaction, interaction[self.POS_ITEM_ID], self.epoch)
         jobs: list[Job] = [(pairs, ["u2"])]
         if self.plan.terms:
             chosen = self._contrasted(len(pairs.users))
