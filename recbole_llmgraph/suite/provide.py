@@ -80,7 +80,9 @@ def provide(cell: Cell, house: House, ready: Prepared, key_of: KeyOf, make_table
                 stage = stage_cell(cell, need.model)
                 path = make_table(stage, "item" if isinstance(need, ItemTable) else "user")
                 given.paths[need.field] = str(path)
-                given.stages.append(Stage(model=need.model, key=key_of(stage), artifact=path.parent.name))
+                used = Stage(model=need.model, key=key_of(stage), artifact=path.parent.name)
+                if used not in given.stages:  # items' and users' vectors of one stage
+                    given.stages.append(used)
             case ItemTexts():
                 given.paths[need.field] = str(_text_file(ready, house))
     return given
