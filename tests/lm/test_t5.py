@@ -8,7 +8,8 @@ from torch import Tensor
 
 from recbole_llmgraph.lm.backbone import Backbone, open_backbone, text_head
 from recbole_llmgraph.lm.packed import Packed, pack
-from recbole_llmgraph.lm.t5 import decode_first, encode, fuse_gelu
+from recbole_llmgraph.lm.quick import QuickLinear, quicken
+from recbole_llmgraph.lm.t5 import decode_first, encode
 
 #: Prompts in the order they come: one of a single token, one longer than the exact buckets of positions.
 LENGTHS = [5, 1, 40, 5, 3, 17, 5]
@@ -105,24 +106,22 @@ def test_gradients_equal_transformers_in_every_shape(t5: Backbone) -> None:
 
 def compare_gradients(t5: Backbone) -> None:
     table, packed, index, mask = prompts_of(t5)
-    torch.manual_seed(2)
-    pull_states, pull_first = torch.randn(*index.shape, t5.width), torch.randn(len(index), t5.width)
-    weights = [w for n, w in t5.model.named_parameters() if n != "lm_head.weight"]
-
-    def gradients(states: Tensor, first: Tensor) -> list[Tensor]:
-        total = (states * pull_states * mask.unsqueeze(-1)).sum() + (first * pull_first).sum()
-        return [
-            torch.zeros_like(w) if g is None else g
-            for w, g in zip(
-                [table, *weights],
-                torch.autograd.grad(total, [table, *weights], allow_unused=True),
-                strict=True,
-            )
-        ]
-
-    expected = gradients(*own_way(t5.model, table[index], mask)[:2])
+    expected = gradients(t5, table, index, *own_way(t5.model, table[index], mask)[:2])
     states, first = packed_way(t5.model, table, packed)
-    found = gradients(padded_back(states, packed, index), first)
+    compare(gradients(t5, table, index, padded_back(states, packed, index), first), expected)
+
+
+def gradients(t5: Backbone, table: Tensor, index: Tensor, states: Tensor, first: Tensor) -> list[Tensor]:
+    """Of the prompts' rows and all weights, for a fixed pull at every state."""
+    torch.manual_seed(2)
+    pull, mask = torch.randn(*index.shape, t5.width), (index > 0).unsqueeze(-1)
+    total = (states * pull * mask).sum() + (first * torch.randn(len(index), t5.width)).sum()
+    weights = [table, *(w for name, w in t5.model.named_parameters() if name != "lm_head.weight")]
+    found = torch.autograd.grad(total, weights, allow_unused=True)
+    return [torch.zeros_like(w) if g is None else g for w, g in zip(weights, found, strict=True)]
+
+
+def compare(found: list[Tensor], expected: list[Tensor]) -> None:
     for ours, theirs in zip(found, expected, strict=True):
         assert float((ours - theirs).norm()) <= 2e-5 * max(1.0, float(theirs.norm()))
 
@@ -140,16 +139,25 @@ def test_a_prompt_reads_no_other(mini: Backbone) -> None:
     assert ((first != second).any(1)).tolist() == moved.tolist()
 
 
-def test_one_kernel_for_the_gelu_changes_nothing(mini: Backbone) -> None:
-    table, packed, _, _ = prompts_of(mini)
+def test_quick_layers_change_nothing_but_rounding(mini: Backbone) -> None:
+    """States as before, gradients as transformers' own layers give them."""
+    table, packed, index, mask = prompts_of(mini)
+    expected = gradients(mini, table, index, *own_way(mini.model, table[index], mask)[:2])
     with torch.no_grad():
         before = packed_way(mini.model, table, packed)
-        fuse_gelu(mini.model)
+    names = set(mini.model.state_dict())
+    quicken(mini.model)
+    assert set(mini.model.state_dict()) == names
+    with torch.no_grad():
         after = packed_way(mini.model, table, packed)
-    acts = [module.act for module in mini.model.modules() if hasattr(module, "act")]
-    assert acts and all(isinstance(act, torch.nn.GELU) and act.approximate == "tanh" for act in acts)
     for one, other in zip(before, after, strict=True):
         torch.testing.assert_close(one, other, **CLOSE)
+    states, first = packed_way(mini.model, table, packed)
+    compare(gradients(mini, table, index, padded_back(states, packed, index), first), expected)
+    linear = [module for module in mini.model.modules() if isinstance(module, torch.nn.Linear)]
+    assert linear and all(isinstance(layer, QuickLinear) for layer in linear)
+    acts = [module.act for module in mini.model.modules() if hasattr(module, "act")]
+    assert acts and all(isinstance(act, torch.nn.GELU) and act.approximate == "tanh" for act in acts)
 
 
 def test_other_activations_stay_as_they_are() -> None:
@@ -162,7 +170,8 @@ def test_other_activations_stay_as_they_are() -> None:
     )  # fmt: skip
     model = T5ForConditionalGeneration(config)
     opened = lively(Backbone("relu", model, None, "t5", 16, 0, False, ""))  # type: ignore[arg-type]
-    fuse_gelu(model)
+    quicken(model)
+    assert not any(isinstance(module, torch.nn.GELU) for module in model.modules())
     compare_gradients(opened)
 
 
