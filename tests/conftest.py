@@ -6,7 +6,7 @@ and trainings on the miniature, with everything that a model stands on made once
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,10 @@ FAST: dict[str, dict[str, Any]] = {
         "train_batch_size": 16, "max_history": 6, "item_attribute": "attributes",
         "hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0,
     },
+    "LLMPNGNN": {
+        "epochs": 6, "embedding_size": 8, "learning_rate": 0.02, "train_batch_size": 128, "n_layers": 2,
+        "n_negatives": 8, "reg_weight": 0.001,
+    },
     "HeLLM": {
         "epochs": 3, "learning_rate": 0.002, "train_batch_size": 32, "max_history": 6, "prefix_length": 3,
         "rows_per_epoch": 0,
@@ -61,6 +65,8 @@ FAST: dict[str, dict[str, Any]] = {
         "hop2_neighbors": 2, "gal_rows": 8, "queue_length": 16, "rows_per_epoch": 0,
     },
 }  # fmt: skip
+#: Protocol of the models that need ratings; the others run under `seq`.
+PROTOCOL = {"LLMPNGNN": "rate"}
 #: For all of them: validate every epoch, never stop early.
 COMMON: dict[str, Any] = {"eval_step": 1, "stopping_step": 0}
 
@@ -136,11 +142,14 @@ def plant(seed: int, *, repeats: bool, users: int = USERS) -> dict[str, list[str
 
 
 def write_miniature(root: Path, histories: dict[str, list[str]], *, images: bool) -> Miniature:
-    """Source files and card of a miniature."""
+    """Source files and card of a miniature; rated, unless somebody comes back to an item."""
     source = root / "source"
     source.mkdir(parents=True)
-    lines = [f"{u}\t{i}\t{t}" for u, history in histories.items() for t, i in enumerate(history)]
-    head = "user_id:token\titem_id:token\ttimestamp:float"
+    rated = all(len(set(history)) == len(history) for history in histories.values())
+    visits = [(u, i, t) for u, history in histories.items() for t, i in enumerate(history)]
+    lines = ["\t".join([u, i, *([str(planted_rating(u, i))] if rated else []), str(t)]) for u, i, t in visits]
+    rating = ["rating:float"] if rated else []
+    head = "\t".join(["user_id:token", "item_id:token", *rating, "timestamp:float"])
     (source / "mini.inter").write_text("\n".join([head, *lines]) + "\n")
     items = sorted({item for history in histories.values() for item in history}, key=lambda i: int(i[1:]))
     lines = ["item_id:token\ttitle:token_seq\tbrand:token\tcategories:token_seq"]
@@ -153,11 +162,18 @@ def write_miniature(root: Path, histories: dict[str, list[str]], *, images: bool
         rows = np.random.default_rng(1).normal(size=(len(items), 12)).astype(np.float32)
         np.save(source / "image_feat.npy", rows)
         (source / "image_feat.ids").write_text("\n".join(items) + "\n")
-    (root / "mini.yaml").write_text(yaml.safe_dump(_card(histories, items, images)))
+    (root / "mini.yaml").write_text(yaml.safe_dump(_card(histories, items, images, rated)))
     return Miniature(root, histories)
 
 
-def _card(histories: dict[str, list[str]], items: list[str], images: bool) -> dict[str, Any]:
+def planted_rating(user: str, item: str) -> int:
+    """4 or 5 for items of the user's own cluster, 1 to 3 for others."""
+    number = int(item[1:]) - 1
+    home = (int(user[1:]) - 1) % CLUSTERS == number // PER_CLUSTER
+    return 4 + number % 2 if home else 1 + number % 3
+
+
+def _card(histories: dict[str, list[str]], items: list[str], images: bool, rated: bool) -> dict[str, Any]:
     pairs = [(user, item) for user, history in histories.items() for item in history]
     sources = [
         {"file": "mini.inter", "holds": ["interactions"], "converter": "recbole"},
@@ -166,7 +182,8 @@ def _card(histories: dict[str, list[str]], items: list[str], images: bool) -> di
     if images:
         sources.append({"file": "image_feat.npy", "holds": ["image"], "converter": "npy"})
     return {
-        "name": "mini", "title": "made miniature", "protocols": ["seq"],
+        "name": "mini", "title": "made miniature",
+        "protocols": ["seq", "rate", "sign"] if rated else ["seq"], "rating_range": [1, 5],
         "counts": {
             "users": len(histories), "items": len(items), "interactions": len(pairs),
             "repeats": len(pairs) - len(set(pairs)),
@@ -217,17 +234,22 @@ class Workshop:
 
         return House(store=self.root, data=self.miniature.data, source=self.miniature.source)
 
-    def cell(self, model: str, *, seed: int = 1, **changes: Any) -> Any:
-        """A cell with fast settings."""
+    def cell(
+        self, model: str, *, seed: int = 1, protocol: str = "", held_out: bool = True, **changes: Any
+    ) -> Any:
+        """A cell with fast settings; where a hold-out validates, one that is trained without it."""
+        from recbole_llmgraph.host.config import has_hold_out
         from recbole_llmgraph.model.catalogue import model_card
         from recbole_llmgraph.suite.cell import resolve_cell
 
         overrides = {name: {**COMMON, **values} for name, values in FAST.items()}
         overrides[model] = {**COMMON, **FAST.get(model, {"epochs": 3}), **changes}
-        return resolve_cell(
-            model_card(model), self.miniature.card, protocol="seq", preset="quick", seed=seed,
+        protocol = protocol or PROTOCOL.get(model, "seq")
+        cell = resolve_cell(
+            model_card(model), self.miniature.card, protocol=protocol, preset="quick", seed=seed,
             overrides=overrides,
         )  # fmt: skip
+        return replace(cell, held_out=held_out and has_hold_out(protocol))
 
     def provided(self, cell: Any) -> Any:
         """The cell with the files that it stands on in its settings."""
@@ -265,10 +287,11 @@ class Workshop:
         )  # fmt: skip
         return Trained(cell, split, model, trainer, trainer.fit(), judge)
 
-    def reference(self, model: str) -> Trained:
+    def reference(self, model: str, protocol: str = "") -> Trained:
         """The one uninterrupted training of a model; `snapshots` keeps the checkpoint of every epoch."""
-        if model not in self.kept:
-            folder = self.snapshots(model)
+        name = model + protocol
+        if name not in self.kept:
+            folder = self.snapshots(name)
             folder.mkdir(parents=True)
 
             def keep(entry: dict[str, Any]) -> None:
@@ -276,8 +299,9 @@ class Workshop:
                 if (folder / "work" / "checkpoint.pt").exists():
                     shutil.copy(folder / "work" / "checkpoint.pt", folder / f"{done + 1}.pt")
 
-            self.kept[model] = self.train(self.provided(self.cell(model)), folder / "work", on_epoch=keep)
-        return self.kept[model]
+            cell = self.provided(self.cell(model, protocol=protocol))
+            self.kept[name] = self.train(cell, folder / "work", on_epoch=keep)
+        return self.kept[name]
 
     def snapshots(self, model: str) -> Path:
         """Folder of `1.pt`, `2.pt` …: the checkpoint as it lay after that many epochs."""

@@ -48,6 +48,20 @@ def item_texts(prepared: Prepared, fields: Sequence[str] | None = None) -> dict[
     return texts
 
 
+def item_fields(prepared: Prepared) -> dict[str, dict[str, str | list[str]]]:
+    """Text fields of the dataset's card by item token, those that an item has, in the order of `.item`.
+
+    Texts of unknown origin stay out unless the card names them.
+    """
+    found: dict[str, dict[str, str | list[str]]] = {}
+    chosen = set(default_fields(prepared))
+    with (prepared.folder / "item_text.jsonl").open(encoding="utf-8") as stream:
+        for line in stream:
+            item = json.loads(line)
+            found[item["item_id"]] = {name: item[name] for name in item if name in chosen}
+    return found
+
+
 def unknown_provenance(prepared: Prepared, fields: Sequence[str] | None = None) -> list[str]:
     """Those of the fields a model reads that may have been written with test interactions in sight.
 

@@ -92,18 +92,32 @@ class SparseMatrix(nn.Module):
 
     def times(self, x: Tensor) -> Tensor:
         """`A x` without autograd."""
-        return _multiply(self.rows, self.cols, self.values, self.size, x)
+        return compressed_product(self.rows, self.cols, self.values, self.size, x)
 
     def times_transposed(self, y: Tensor) -> Tensor:
         """`A' y` without autograd."""
-        return _multiply(self.t_rows, self.t_cols, self.t_values, (self.size[1], self.size[0]), y)
+        return compressed_product(self.t_rows, self.t_cols, self.t_values, (self.size[1], self.size[0]), y)
 
     def extra_repr(self) -> str:
         """Size and number of entries."""
         return f"{self.size[0]} x {self.size[1]}, {len(self.values)} entries"
 
 
-def _multiply(starts: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int], x: Tensor) -> Tensor:
+def compressed_product(
+    starts: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int], x: Tensor
+) -> Tensor:
+    """A sparse matrix in compressed rows times dense `[C, d]` rows, without autograd.
+
+    Args:
+        starts: `[R + 1]` int32, where each row's entries begin.
+        columns: `[E]` int32; a column may stand twice in a row.
+        values: `[E]`.
+        size: `(R, C)`.
+        x: `[C, d]`.
+
+    Returns:
+        `[R, d]`.
+    """
     matrix = torch.sparse_csr_tensor(starts, columns, values, size, check_invariants=False)
     if x.is_cuda:
         return matrix @ x

@@ -22,7 +22,16 @@ from recbole_llmgraph.host.seam import keep_environment, shield_argv
 TOPK = (5, 10, 20)
 METRICS = ("Recall", "NDCG")
 
-#: RecBole's evaluation arguments, a protocol each.
+#: Config keys of the protocols that split ratings; `rating_split` is read by `host/ratings.py`, not RecBole.
+_RATED: dict[str, Any] = {
+    "eval_args": {"split": {"RS": [8, 1, 1]}, "order": "RO", "group_by": None, "mode": "full"},
+    "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
+    "RATING_FIELD": "rating",
+    "normalize_all": False,  # RecBole's default maps every float field to [0, 1], stars too (dataset.py:687)
+    "topk": [5, 10, 15, 20],
+    "metrics": ["Recall", "NDCG", "Precision"],
+}
+#: RecBole's arguments, a protocol each.
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "seq": {
         "eval_args": {
@@ -32,7 +41,34 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
             "mode": "full",
         },
     },
+    "rate": {**_RATED, "rating_split": {"test": 0.2, "held": 0.1, "seed": 1}},
+    "sign": {**_RATED, "rating_split": {"by_user": True, "test": 0.2, "held": 0.1, "seed": 1}},
 }
+
+
+def protocol_values(protocol: str) -> dict[str, Any]:
+    """RecBole's arguments of a protocol; `rate@2` is `rate` with another draw of its split.
+
+    Raises:
+        UserError: for an unknown protocol.
+    """
+    name, at, draw = protocol.partition("@")
+    if name not in PROTOCOLS or (at and not (name == "rate" and draw.isdecimal() and int(draw) < 2**32)):
+        raise unknown("protocol", protocol, [*PROTOCOLS, "rate@2"])
+    values = PROTOCOLS[name]
+    return {**values, "rating_split": {**values["rating_split"], "seed": int(draw)}} if at else values
+
+
+def measured(protocol: str) -> list[str]:
+    """Names of the metrics that every run under a protocol has: `recall@5` and so on."""
+    values = protocol_values(protocol)
+    kinds, cutoffs = values.get("metrics", METRICS), values.get("topk", TOPK)
+    return [f"{kind.lower()}@{k}" for kind in kinds for k in cutoffs]
+
+
+def has_hold_out(protocol: str) -> bool:
+    """Whether a hold-out of the training part validates, and is trained on afterwards."""
+    return "rating_split" in protocol_values(protocol)
 
 
 def _honour_atomic_folder() -> None:
@@ -56,7 +92,13 @@ _honour_atomic_folder()
 
 
 def recbole_values(
-    family: str, values: Mapping[str, Any], *, folder: Path, protocol: str, seed: int
+    family: str,
+    values: Mapping[str, Any],
+    *,
+    folder: Path,
+    protocol: str,
+    seed: int,
+    held_out: bool = False,
 ) -> dict[str, Any]:
     """Config values of a run: ours for data, protocol and metrics, then the model's own.
 
@@ -64,11 +106,12 @@ def recbole_values(
         family: `general` or `sequential`.
         values: keys that the model asks for (its settings in RecBole's words).
         folder: folder of the atomic files.
-        protocol: name in `PROTOCOLS`.
+        protocol: as `protocol_values` knows it.
         seed: seeds RecBole's loaders and the model's initial weights.
+        held_out: under `rate` and `sign`, keep the hold-out from training, so that it can validate.
     """
-    if protocol not in PROTOCOLS:
-        raise unknown("protocol", protocol, PROTOCOLS)
+    if not has_hold_out(protocol) and held_out:
+        raise ValueError(f"protocol {protocol} has a validation part of its own, nothing is held out")
     return {
         "USER_ID_FIELD": "user_id",
         "ITEM_ID_FIELD": "item_id",
@@ -84,7 +127,8 @@ def recbole_values(
         "show_progress": False,
         "state": "WARNING",
         "atomic_folder": str(folder),
-        **PROTOCOLS[protocol],
+        **protocol_values(protocol),
+        **({"held_out": True} if held_out else {}),
         **values,
     }
 

@@ -14,6 +14,14 @@ from recbole.utils import init_seed
 from scipy.sparse import csr_matrix
 
 from recbole_llmgraph.base.hashing import hash_bytes
+from recbole_llmgraph.host.ratings import (
+    HELD,
+    RELEVANT,
+    TEST,
+    Ratings,
+    parts_of,
+    token_places,
+)
 from recbole_llmgraph.host.refuse import check_config
 from recbole_llmgraph.host.sampling import count_training_only
 from recbole_llmgraph.host.seam import keep_environment
@@ -30,12 +38,14 @@ class Split:
         train: RecBole's training loader.
         valid: RecBole's full-sort loader of the validation part.
         test: the same of the test part.
+        rated: hash of all ratings and their parts; None under `seq`.
     """
 
     config: Config
     train: Any
     valid: Any
     test: Any
+    rated: str | None = None
 
     @property
     def dataset(self) -> Dataset:
@@ -54,13 +64,19 @@ class Split:
 
     @cached_property
     def training_pairs(self) -> tuple[Ids, Ids]:
-        """User and item of every training interaction, each user's in order of time. `[n], [n]`."""
+        """User and item of every row that is learnt, each user's in order of time. `[n], [n]`."""
         return training_pairs(self.dataset)
 
     @cached_property
+    def seen_pairs(self) -> tuple[Ids, Ids]:
+        """User and item of every training interaction, disliked ones included. `[n], [n]`."""
+        seen = seen_ratings(self.dataset)
+        return (seen.users, seen.items) if seen else self.training_pairs
+
+    @cached_property
     def training_matrix(self) -> csr_matrix:
-        """`[n_users, n_items]`, 1 where a user met an item in training."""
-        users, items = self.training_pairs
+        """`[n_users, n_items]`, 1 where a user met an item in training, liked or not."""
+        users, items = self.seen_pairs
         matrix = csr_matrix(
             (np.ones(len(users), dtype=np.float32), (users, items)), (self.n_users, self.n_items)
         )
@@ -70,6 +86,8 @@ class Split:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of who met what in which part and order; equal for every model of one split."""
+        if self.rated:
+            return self.rated
         parts = [self.training_pairs, target_pairs(self.valid), target_pairs(self.test)]
         return hash_bytes(*(_lines(self.dataset, *pairs) for pairs in parts))
 
@@ -99,12 +117,30 @@ def load_split(config: Config, before_build: Callable[[Dataset], None] | None = 
     with keep_environment():
         init_seed(config["seed"], config["reproducibility"])
         dataset = create_dataset(config)
+        parts_of(dataset)
         if before_build is not None:
             before_build(dataset)
+        rated = _rated(dataset)
         train, valid, test = data_preparation(config, dataset)
-    split = Split(config=config, train=train, valid=valid, test=test)
+    split = Split(config=config, train=train, valid=valid, test=test, rated=rated)
     count_training_only((train, valid, test), split.training_pairs[1])
     return split
+
+
+def _rated(dataset: Dataset) -> str | None:
+    """Hash of all ratings, their parts and the least relevant rating; None under `seq`."""
+    parts = parts_of(dataset)
+    if parts is None:
+        return None
+    frame = dataset.inter_feat
+    columns = [frame[name].to_numpy() for name in (dataset.uid_field, dataset.iid_field, "rating")]
+    return hash_bytes(str(RELEVANT).encode(), *_rated_bytes(dataset, Ratings(*columns), parts))
+
+
+def seen_ratings(dataset: Dataset) -> Ratings | None:
+    """Every rating that a training part was made from, of either sign; None under `seq`."""
+    found: Ratings | None = getattr(dataset, "seen_ratings", None)
+    return found
 
 
 def training_pairs(dataset: Dataset) -> tuple[Ids, Ids]:
@@ -158,6 +194,8 @@ def training_histories(dataset: Dataset, longest: int) -> tuple[Ids, Ids]:
 
 def training_fingerprint(dataset: Dataset) -> str:
     """Hash of a training part's interactions in external tokens, each user's in order of time."""
+    if seen := seen_ratings(dataset):
+        return hash_bytes(*_rated_bytes(dataset, seen, np.zeros_like(seen.users)))
     return hash_bytes(_lines(dataset, *training_pairs(dataset)))
 
 
@@ -169,10 +207,23 @@ def _lines(dataset: Dataset, users: Ids, items: Ids) -> bytes:
     return "\n".join(f"{u}\t{i}" for u, i in zip(user_tokens[order], tokens[order], strict=True)).encode()
 
 
+def _rated_bytes(dataset: Dataset, rated: Ratings, parts: Ids) -> list[bytes]:
+    """Ratings and their parts in order of tokens, as bytes that say the same whatever RecBole's numbers."""
+    fields = dataset.uid_field, dataset.iid_field
+    names = ["\n".join(np.sort(dataset.field2id_token[name].astype(str))).encode() for name in fields]
+    users, items = (
+        token_places(dataset, name)[ids] for name, ids in zip(fields, (rated.users, rated.items), strict=True)
+    )
+    order = np.lexsort((items, users))
+    columns = (users.astype("<i8"), items.astype("<i8"), rated.values.astype("<f4"), parts.astype("<i8"))
+    return [*names, *(column[order].tobytes() for column in columns)]
+
+
 def permute_targets(parts: int, seed: int, *, redraw: bool = False) -> Callable[[Dataset], None]:
     """Audit hook for `load_split`: shuffle items among the last `parts` interactions of all users.
 
-    `parts=1` permutes test targets, `parts=2` validation and test targets (each among themselves).
+    `parts=1` permutes test targets, `parts=2` validation and test targets (each among themselves). Under
+    `rate` and `sign` these are all ratings of the test part and of the hold-out.
     Whatever training produces must not change; see the leak test. A permutation leaves every item as
     frequent as it was; `redraw` puts items drawn uniformly in place of the targets, so that a leak of
     frequencies shows as well.
@@ -180,11 +231,9 @@ def permute_targets(parts: int, seed: int, *, redraw: bool = False) -> Callable[
 
     def permute(dataset: Dataset) -> None:
         frame = dataset.inter_feat
-        backward = frame.groupby(dataset.uid_field)[dataset.time_field].rank(method="first", ascending=False)
         rng = np.random.default_rng(seed)
         items = frame[dataset.iid_field].to_numpy().copy()
-        for part in range(1, parts + 1):
-            rows = np.flatnonzero(backward.to_numpy() == part)
+        for rows in _target_rows(dataset)[:parts]:
             if redraw:
                 items[rows] = rng.integers(1, dataset.num(dataset.iid_field), len(rows))
             else:
@@ -192,3 +241,14 @@ def permute_targets(parts: int, seed: int, *, redraw: bool = False) -> Callable[
         frame[dataset.iid_field] = items
 
     return permute
+
+
+def _target_rows(dataset: Dataset) -> list[Ids]:
+    """Rows of a whole dataset that are tested, then those that validate."""
+    parts = parts_of(dataset)
+    if parts is not None:
+        return [np.flatnonzero(parts == part) for part in (TEST, HELD)]
+    frame = dataset.inter_feat
+    by_user = frame.groupby(dataset.uid_field)[dataset.time_field]
+    backward = by_user.rank(method="first", ascending=False).to_numpy()
+    return [np.flatnonzero(backward == place) for place in (1, 2, 3)]

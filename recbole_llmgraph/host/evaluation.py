@@ -7,12 +7,14 @@ per-user values away. Here every model is judged twice from the same scores, wit
 
 import time
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from recbole.data.interaction import Interaction
 from recbole.evaluator import Evaluator
 from recbole.evaluator.collector import DataStruct
 from torch import Tensor
@@ -123,10 +125,39 @@ class Judge:
         """Each user's value of every metric, from RecBole's own metric classes."""
         columns = {}
         for name, metric in self.evaluator.metric_class.items():
-            values = metric.metric_info(*metric.used_info(_struct(hits)))
+            used = metric.used_info(_struct(hits))  # hits and numbers of targets; some ask for hits alone
+            values = metric.metric_info(*used[: len(signature(metric.metric_info).parameters)])
             for k in self.split.config["topk"]:
                 columns[f"{name}@{k}"] = values[:, k - 1]
         return pd.DataFrame(columns)
+
+
+@torch.no_grad()
+def best_unseen(model: Any, split: Split, k: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Best items of every user among those that the user did not meet in training.
+
+    Args:
+        model: gives `full_sort_predict` on users.
+        split: its training part says what was met.
+        k: items a user.
+
+    Returns:
+        Ids, best first, 0 where no candidate is left, and their scores. `[n_users - 1, k]` each, from user 1.
+    """
+    model.eval()
+    k = min(k, split.n_items - 1)
+    everyone = torch.arange(1, split.n_users)
+    items, values = [], []
+    for users in everyone.split(max(1, SCORES_AT_ONCE // split.n_items)):
+        interaction = Interaction({split.dataset.uid_field: users}).to(model.device)
+        scores = model.full_sort_predict(interaction).view(len(users), -1)[:, : split.n_items].float().cpu()
+        scores[:, 0] = -torch.inf
+        seen = split.training_matrix[users.numpy()].tocoo()
+        scores[torch.from_numpy(seen.row).long(), torch.from_numpy(seen.col).long()] = -torch.inf
+        best = _best(scores, k)
+        items.append(best.int())
+        values.append(scores.gather(1, best))
+    return torch.cat(items).numpy(), torch.cat(values).numpy()
 
 
 def _best(scores: Tensor, k: int) -> Tensor:

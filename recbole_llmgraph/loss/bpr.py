@@ -14,6 +14,27 @@ def bpr(positive: Tensor, negative: Tensor) -> Tensor:
     return F.softplus(negative - positive).mean()
 
 
+def dual_bpr_positive(positive: Tensor, negative: Tensor) -> Tensor:
+    """Sum of -ln sigma(s_i - s_j) over liked items i and their negatives j (LLM-PNGNN eq. 10, first case).
+
+    Args:
+        positive: `[B]` scores of what the user likes.
+        negative: `[B, k]` scores of what the user did not meet.
+    """
+    return F.softplus(negative - positive.unsqueeze(1)).sum()
+
+
+def dual_bpr_negative(disliked: Tensor, negative: Tensor, b: float) -> Tensor:
+    """Sum of -ln sigma(s_j - b s_i) over disliked items i and their negatives j (eq. 10, last case).
+
+    Args:
+        disliked: `[B]` scores of what the user dislikes.
+        negative: `[B, k]` scores of what the user did not meet.
+        b: above 1; how much further down the disliked item must go.
+    """
+    return F.softplus(b * disliked.unsqueeze(1) - negative).sum()
+
+
 def l2_penalty(*vectors: Tensor) -> Tensor:
     """(1/2B) sum of squared norms over vectors `[B, d]` each; times lambda, the regulariser of MMHCL."""
     total = sum((v.square().sum() for v in vectors), start=vectors[0].new_zeros(()))

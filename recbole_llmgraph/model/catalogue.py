@@ -43,6 +43,9 @@ class ModelCard(Settings):
     family: Literal["general", "sequential"]
     results_version: int = 1
     protocol: str | dict[str, str] = "card"
+    """What it wants, for all datasets or by dataset; `card` leaves it to the dataset."""
+    protocols: list[Literal["seq", "rate", "sign"]] = []
+    """Under which it can run at all; empty: everywhere, and sequential models where there is an order."""
     paper: Paper | None = None
     presets: dict[Preset, dict[str, Any]] = {}
     datasets: dict[str, dict[Literal["all"] | Preset, dict[str, Any]]] = {}
@@ -56,6 +59,11 @@ class ModelCard(Settings):
         """Protocol that the model declares for a dataset; None leaves it to the dataset's card."""
         wanted = self.protocol if isinstance(self.protocol, str) else self.protocol.get(dataset, "card")
         return None if wanted == "card" else wanted
+
+    @property
+    def runs_under(self) -> list[str]:
+        """Protocols under which the model can run."""
+        return [*self.protocols] or (["seq"] if self.family == "sequential" else ["seq", "rate", "sign"])
 
     def load(self) -> Any:
         """Import the model class."""

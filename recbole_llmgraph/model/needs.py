@@ -5,7 +5,9 @@ file and writes the path into the setting that the need names. Paths never enter
 key; the identity of what lies there does.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -47,4 +49,23 @@ class ItemTexts:
     field: str
 
 
-Need = TextFeatures | ItemFeature | ItemTable | UserTable | ItemTexts
+@dataclass(frozen=True)
+class OracleEdges:
+    """Ratings that a language model, or a control, gives to candidates of an earlier stage.
+
+    Attributes:
+        field: setting that holds the file of edges.
+        oracle: who picks, as the setting of that name says.
+        fraction: of the users, drawn by the seed, who get edges.
+        options: of the oracle (`OracleOptions`).
+        model: the stage that offers candidates; it is run without edges of its own.
+    """
+
+    field: str
+    oracle: str
+    fraction: float
+    options: Mapping[str, Any]
+    model: str = "LightGCN"
+
+
+Need = TextFeatures | ItemFeature | ItemTable | UserTable | ItemTexts | OracleEdges

@@ -18,6 +18,11 @@ SHARED = ("dataset", "protocol", "mask", "split_fingerprint", "candidates", "pre
 METRICS = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
 #: Shown as well where users have several test items.
 PRECISION = ("precision@10", "precision@20")
+#: Shown instead where a protocol was published with other cut-offs.
+PUBLISHED = {
+    "rate": (*(f"{kind}@{k}" for k in (5, 10, 15, 20) for kind in ("precision", "recall")), "ndcg@10"),
+}
+_ALL = tuple(dict.fromkeys((*METRICS, *PRECISION, *(name for own in PUBLISHED.values() for name in own))))
 #: Metric by which rows are ordered and the leader is named.
 ORDER_BY = "ndcg@10"
 #: Costs that are averaged over seeds.
@@ -72,6 +77,9 @@ class Leaderboard:
     def metrics(self) -> tuple[str, ...]:
         """Metrics that the table shows; with one test item a user, precision says what recall says."""
         several = self.single_target is False
+        protocol = self.protocol.partition("@")[0]
+        if several and protocol in PUBLISHED:
+            return PUBLISHED[protocol]
         return METRICS + tuple(name for name in PRECISION if several and self.rows[name].notna().any())
 
     def missing(self, models: Iterable[str]) -> list[str]:
@@ -152,7 +160,7 @@ def _row(group: list[Run]) -> dict[str, Any]:
         row[name] = ", ".join(sorted({run[name] for run in group}))
     for name in ("notes", "stages"):
         row[name] = tuple(dict.fromkeys(value for run in group for value in run[name]))
-    for metric in METRICS + PRECISION:
+    for metric in _ALL:
         values = np.array([run.get(metric, np.nan) for run in group], dtype=np.float64)
         row |= {metric: float(values.mean()), f"{metric} ±": seed_interval(values)}
     for cost in COSTS:
@@ -164,7 +172,7 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Rows with every column, also when there are none."""
     text = ("model", "variant", "group", "settings", "selection_mask", "backbone", "text_encoder", "budget")
     lists = ("seeds", "keys", "folders", "code", "machine", "notes", "stages")
-    numbers = [name for metric in METRICS + PRECISION for name in (metric, f"{metric} ±")] + list(COSTS)
+    numbers = [name for metric in _ALL for name in (metric, f"{metric} ±")] + list(COSTS)
     frame = pd.DataFrame(rows, columns=[*text, *lists, *numbers])
     return frame.astype(dict.fromkeys(numbers, np.float64))
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.base.progress import say
-from recbole_llmgraph.report.leaderboard import METRICS, Leaderboard
+from recbole_llmgraph.report.leaderboard import Leaderboard
 from recbole_llmgraph.report.markdown import code, escape, table
 from recbole_llmgraph.report.notes import row_name
 from recbole_llmgraph.report.pages import GENERATED, Page
@@ -139,7 +139,7 @@ def _pair(board: Leaderboard, left: int, right: int, resamples: int) -> Pair:
     a, b = rows[left], rows[right]
     say(f"comparing {row_name(a)} with {row_name(b)} on {board.dataset}, mask {board.mask}")
     seeds, values = paired_users(a, b, board.mask)
-    result = compare(*values, METRICS, resamples)
+    result = compare(*values, board.metrics, resamples)
     return Pair(board, (row_name(a), row_name(b)), seeds, result)
 
 

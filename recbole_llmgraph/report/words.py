@@ -7,10 +7,11 @@ from recbole_llmgraph.report.leaderboard import ORDER_BY, Leaderboard
 _PROTOCOLS = {
     "seq": "leave-one-out; each user's last interaction is tested, the one before it validates, "
     "the others train",
-    "rate": "80 % of the ratings, drawn at random, train; test ratings of 4 and 5 are relevant; "
-    "10 % of the training ratings validate, then the whole 80 % is trained",
+    "rate": "80 % of the ratings, drawn at random once for all seeds, train; test ratings of 4 and 5 are "
+    "relevant; 10 % of the training ratings choose the epoch, then the whole 80 % is trained for as long; a "
+    "training of fixed length chooses nothing",
     "sign": "20 % of each user's ratings are tested, those of 4 and 5 are relevant; "
-    "10 % of each user's training ratings validate",
+    "10 % of each user's training ratings choose the epoch, then all of them are trained for as long",
 }
 _MASKS = {
     "train": "items of the user's own training interactions are taken out before ranking, so that a repeat "
@@ -34,7 +35,8 @@ def metric_title(metric: str, *, single_target: bool = False) -> str:
 
 def protocol_words(name: str) -> str:
     """One line on a protocol."""
-    return _PROTOCOLS.get(name, "as its own dataset card says")
+    words = _PROTOCOLS.get(name.partition("@")[0], "as its own dataset card says")
+    return f"draw {name.partition('@')[2]}: {words}" if "@" in name else words
 
 
 def mask_words(name: str) -> str:

@@ -1,14 +1,14 @@
 """A cell: one model on one dataset under one protocol with one group of settings and one seed."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.base.hashing import hash_data
 from recbole_llmgraph.data.catalogue import DatasetCard
-from recbole_llmgraph.host.config import PROTOCOLS
+from recbole_llmgraph.host.config import PROTOCOLS, has_hold_out, measured, protocol_values
 from recbole_llmgraph.model.catalogue import ModelCard, Preset
-from recbole_llmgraph.model.needs import Need
+from recbole_llmgraph.model.needs import Need, OracleEdges
 from recbole_llmgraph.train.settings import TrainSettings
 
 #: Settings given on the command line: model name ('' for every named model) -> key -> value.
@@ -27,6 +27,7 @@ class Cell:
         settings: complete and validated.
         seed: of weights, batches and samplers.
         overrides: what the command line changed, for this model and for the stages it stands on.
+        held_out: train without the hold-out of `rate` and `sign`, to select on it; never a row of a table.
     """
 
     model: ModelCard
@@ -36,6 +37,7 @@ class Cell:
     settings: TrainSettings
     seed: int
     overrides: Overrides = field(default_factory=dict)
+    held_out: bool = False
 
     @property
     def model_class(self) -> Any:
@@ -51,7 +53,13 @@ class Cell:
     @property
     def label(self) -> str:
         """`HeLLM on beauty, seed 1`, as progress lines print it."""
-        return f"{self.model.name} on {self.dataset.name}, seed {self.seed}"
+        part = " (without hold-out)" if self.held_out else ""
+        return f"{self.model.name} on {self.dataset.name}, seed {self.seed}{part}"
+
+    @property
+    def selecting(self) -> "Cell":
+        """The cell whose validation selects: this one, or the one that is trained without the hold-out."""
+        return replace(self, held_out=has_hold_out(self.protocol))
 
     def key(self, dataset_fingerprint: str, stands_on: dict[str, str]) -> str:
         """Hash of all that decides the result. Code version and machine are recorded, never keyed.
@@ -74,6 +82,7 @@ class Cell:
                 "settings": settings,
                 "stands_on": stands_on,
                 "seed": self.seed,
+                **({"held_out": True} if self.held_out else {}),
             }
         )
 
@@ -99,6 +108,14 @@ def resolve_cell(
     for need in cell.needs:
         if need.field in asked:
             raise UserError(f"{model.name}.{need.field}: the suite provides this file; leave it out")
+        if isinstance(need, OracleEdges) and not has_hold_out(protocol):
+            raise UserError(
+                f"{model.name}.oracle={need.oracle}: edges are ratings, which protocol {protocol} has not; "
+                "type --protocol rate, or --set oracle=off"
+            )
+    if settings.valid_metric not in (known := measured(protocol)):
+        told = f"{model.name}.valid_metric={settings.valid_metric}"
+        raise UserError(f"{told}: protocol {protocol} measures {', '.join(known)}")
     return cell
 
 
@@ -106,14 +123,20 @@ def choose_protocol(models: list[ModelCard], dataset: DatasetCard, asked: str | 
     """Protocol of a run: as asked, else what the models declare, else the dataset's first.
 
     Raises:
-        UserError: when two models disagree, or the dataset does not offer the protocol.
+        UserError: when two models disagree, or the dataset or a model does not offer the protocol.
     """
     wanted = {m.name: p for m in models if (p := m.wants_protocol(dataset.name))}
     if asked is None and len(set(wanted.values())) > 1:
         said = ", ".join(f"{name} wants {protocol}" for name, protocol in wanted.items())
         raise UserError(f"{dataset.name}: {said}; name one with --protocol")
     protocol = asked or next(iter(wanted.values()), dataset.protocols[0])
-    if protocol not in dataset.protocols or protocol not in PROTOCOLS:
+    name = protocol.partition("@")[0]  # rate@2 is another draw of rate
+    if name not in dataset.protocols or name not in PROTOCOLS:
         offered = ", ".join(p for p in dataset.protocols if p in PROTOCOLS)
         raise UserError(f"--protocol {protocol}: {dataset.name} offers {offered}")
+    protocol_values(protocol)
+    for model in models:
+        if name not in model.runs_under:
+            told = f"{model.name} runs under {', '.join(model.runs_under)}"
+            raise UserError(f"--protocol {protocol}: {told}; name one of these, or leave the model out")
     return protocol

@@ -68,7 +68,7 @@ def item_places(split: Split) -> npt.NDArray[np.int64]:
 
 def split_facts(split: Split, users: npt.NDArray[np.int64], place: npt.NDArray[np.int64]) -> SplitFacts:
     """How often users and items were met in training and in the test."""
-    trained_users, trained_items = split.training_pairs
+    trained_users, trained_items = split.seen_pairs
     tested_users, tested_items = target_pairs(split.test)
     n = split.n_items - 1
     items = pd.DataFrame(

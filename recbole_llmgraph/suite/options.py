@@ -57,7 +57,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", type=names, default=[], help="datasets, comma list; or a card.yaml")
     parser.add_argument("--seeds", type=str, default="1", help="seeds, comma list (default: 1)")
     parser.add_argument("--preset", choices=PRESETS, default="standard", help="group of settings")
-    parser.add_argument("--protocol", choices=["seq", "rate", "sign"], help="default: the model's")
+    parser.add_argument("--protocol", help="seq, rate (rate@2: another draw) or sign; default: the model's")
     parser.add_argument(
         "--set", dest="sets", action="append", default=[], metavar="[Model.]KEY=VALUE", help="repeatable"
     )
@@ -88,6 +88,8 @@ def read_sets(sets: Sequence[str], models: Sequence[ModelCard]) -> dict[str, dic
             value = yaml.safe_load(raw)
         except yaml.YAMLError:
             raise UserError(f"--set {text}: '{raw}' is not a value") from None
+        if isinstance(value, bool) and raw.lower() not in ("true", "false"):
+            value = raw  # `off` is a word that some settings know; those of yes and no read it too
         if isinstance(value, str):
             value = number(value)
         for target in targets:

@@ -1,7 +1,8 @@
 """Providing what a model stands on: features, and item tables that another cell trains."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,9 +13,18 @@ from recbole_llmgraph.base.hashing import hash_data, hash_file
 from recbole_llmgraph.data.prepare import Prepared
 from recbole_llmgraph.data.side import feature_file, item_texts, unknown_provenance
 from recbole_llmgraph.model.catalogue import model_card
-from recbole_llmgraph.model.needs import ItemFeature, ItemTable, ItemTexts, Need, TextFeatures, UserTable
+from recbole_llmgraph.model.needs import (
+    ItemFeature,
+    ItemTable,
+    ItemTexts,
+    Need,
+    OracleEdges,
+    TextFeatures,
+    UserTable,
+)
 from recbole_llmgraph.store.record import Stage
 from recbole_llmgraph.suite.cell import Cell, resolve_cell
+from recbole_llmgraph.suite.edges import Edges, edges_file, edges_recipe
 from recbole_llmgraph.suite.house import House
 
 #: Whose vectors a table holds.
@@ -23,6 +33,12 @@ Side = Literal["item", "user"]
 KeyOf = Callable[[Cell], str]
 #: File of a cell's vectors of `item`s or `user`s; trains the cell unless the file is there.
 MakeTable = Callable[[Cell, Side], Path]
+#: Folder of a cell's candidates, likewise.
+MakeCandidates = Callable[[Cell], Path]
+#: Needs that an earlier cell meets.
+Staged = ItemTable | UserTable | OracleEdges
+#: Settings that a stage which offers candidates goes without: it has no edges of its own.
+OF_EDGES = ("oracle", "edge_fraction", "oracle_options")
 
 
 @dataclass
@@ -34,17 +50,22 @@ class Provided:
         notes: what a reader of the row must know.
         stages: earlier cells that were used.
         text_encoder: name of the sentence encoder, when one was used.
+        oracle: edges that a language model, or a control, added.
     """
 
     paths: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
     text_encoder: str | None = None
+    oracle: Edges | None = None
 
 
 def identify(cell: Cell, ready: Prepared, key_of: KeyOf) -> dict[str, str]:
     """Identity of everything a cell stands on, by the setting it fills; nothing is made or trained."""
-    return {need.field: _identity(need, cell, ready, key_of) for need in cell.needs}
+    found = {need.field: _identity(need, cell, ready, key_of) for need in cell.needs}
+    if any(isinstance(need, OracleEdges) for need in cell.needs):
+        found["oracle_options"] = ""  # those that decide anything are in the edges' identity
+    return found
 
 
 def _identity(need: Need, cell: Cell, ready: Prepared, key_of: KeyOf) -> str:
@@ -55,12 +76,21 @@ def _identity(need: Need, cell: Cell, ready: Prepared, key_of: KeyOf) -> str:
             file = _feature(need, ready)
             return hash_file(file)[:16] if file else ""
         case ItemTable() | UserTable():
-            return key_of(stage_cell(cell, need.model))
+            return key_of(stage_of(cell, need))
         case ItemTexts():
             return hash_data(_text_lines(ready))
+        case OracleEdges():
+            return hash_data(edges_recipe(need, ready, key_of(stage_of(cell, need)), cell.seed))
 
 
-def provide(cell: Cell, house: House, ready: Prepared, key_of: KeyOf, make_table: MakeTable) -> Provided:
+def provide(
+    cell: Cell,
+    house: House,
+    ready: Prepared,
+    key_of: KeyOf,
+    make_table: MakeTable,
+    make_candidates: MakeCandidates,
+) -> Provided:
     """Meet every need of a cell: encode, read, train."""
     given = Provided()
     for need in cell.needs:
@@ -77,7 +107,7 @@ def provide(cell: Cell, house: House, ready: Prepared, key_of: KeyOf, make_table
                 if file is None:
                     given.notes.append(f"no item {need.name}s in this dataset: text alone")
             case ItemTable() | UserTable():
-                stage = stage_cell(cell, need.model)
+                stage = stage_of(cell, need)
                 path = make_table(stage, "item" if isinstance(need, ItemTable) else "user")
                 given.paths[need.field] = str(path)
                 used = Stage(model=need.model, key=key_of(stage), artifact=path.parent.name)
@@ -85,13 +115,31 @@ def provide(cell: Cell, house: House, ready: Prepared, key_of: KeyOf, make_table
                     given.stages.append(used)
             case ItemTexts():
                 given.paths[need.field] = str(_text_file(ready, house))
+            case OracleEdges():
+                stage = stage_of(cell, need)
+                key, make = key_of(stage), partial(make_candidates, stage)
+                given.oracle = edges_file(need, ready, key, cell.seed, house.artifacts, make)
+                given.paths[need.field] = str(given.oracle.path)
+                given.notes.append(given.oracle.note)
+                given.stages.append(Stage(model=need.model, key=key))
     return given
 
 
-def stage_cell(cell: Cell, model: str) -> Cell:
-    """The cell of an earlier stage: same dataset, protocol, preset and seed, its own settings."""
+def stage_of(cell: Cell, need: Staged) -> Cell:
+    """The earlier cell that meets a need."""
+    return stage_cell(cell, need.model, OF_EDGES if isinstance(need, OracleEdges) else ())
+
+
+def stage_cell(cell: Cell, model: str, without: Collection[str] = ()) -> Cell:
+    """The cell of an earlier stage: same dataset, protocol, preset and seed, its own settings.
+
+    What the command line says of the settings `without` is not meant for it: a LightGCN with edges stands on
+    one that has none.
+    """
     overrides = {name: values for name, values in cell.overrides.items() if name}
-    return resolve_cell(
+    asked = overrides.get(model, {})
+    overrides[model] = {key: value for key, value in asked.items() if key not in without}
+    stage = resolve_cell(
         model_card(model),
         cell.dataset,
         protocol=cell.protocol,
@@ -99,6 +147,7 @@ def stage_cell(cell: Cell, model: str) -> Cell:
         seed=cell.seed,
         overrides=overrides,
     )
+    return replace(stage, held_out=cell.held_out)
 
 
 def with_paths(cell: Cell, given: Provided) -> Cell:

@@ -12,11 +12,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from recbole_llmgraph.artifact.tables import save_table
 from recbole_llmgraph.base.files import new_file
 from recbole_llmgraph.base.progress import say
 from recbole_llmgraph.data.prepare import Prepared
-from recbole_llmgraph.host.config import make_config, recbole_values
+from recbole_llmgraph.host.config import has_hold_out, make_config, recbole_values
 from recbole_llmgraph.host.dataset import Split, load_split
 from recbole_llmgraph.host.evaluation import Judge, Judgement, Mask
 from recbole_llmgraph.host.models import config_values
@@ -24,6 +23,7 @@ from recbole_llmgraph.store.record import Code, Cost, Parameters, RunRecord
 from recbole_llmgraph.suite.cell import Cell
 from recbole_llmgraph.suite.facts import keep_facts
 from recbole_llmgraph.suite.house import House, dataset_fingerprint
+from recbole_llmgraph.suite.leave import CANDIDATES, TABLE_FILE, keep
 from recbole_llmgraph.suite.measure import (
     code_version,
     environment,
@@ -36,20 +36,18 @@ from recbole_llmgraph.train.checkpoint import Progress, save_weights
 from recbole_llmgraph.train.randomness import epoch_seed, seed_everything
 from recbole_llmgraph.train.trainer import Trainer
 
-TABLE_FILE = "table.safetensors"
 #: Kept beside a run in `--store`, never published.
 WEIGHTS_FILE = "weights.safetensors"
 
 
 @dataclass
-class Fitted:
-    """A trained cell that nobody has judged on the test part.
+class Sitting:
+    """A trained cell that nobody has judged.
 
     Attributes:
         given: what it stands on.
         split, model, judge: the data, the model with the kept weights, and who judges it.
         progress: how the training went.
-        valid: the kept weights on the validation part.
         work: folder of the checkpoint.
         started, clock: when this sitting began, as a date and as `time.perf_counter()`.
     """
@@ -59,10 +57,16 @@ class Fitted:
     model: Any
     judge: Judge
     progress: Progress
-    valid: Judgement
     work: Path
     started: datetime
     clock: float
+
+
+@dataclass
+class Fitted(Sitting):
+    """A trained cell that nobody has judged on the test part; `valid` is what validation says."""
+
+    valid: Judgement
 
 
 @dataclass
@@ -106,27 +110,46 @@ class Runner:
 
     def table(self, cell: Cell, side: Side) -> Path:
         """File of a stage's item or user vectors; the stage is trained once, then kept."""
+        return self._left(cell, f"{side}_table") / TABLE_FILE
+
+    def candidates(self, cell: Cell) -> Path:
+        """Folder of a stage's best unseen items of every user, and of the ratings that it was trained on."""
+        return self._left(cell, CANDIDATES)
+
+    def _left(self, cell: Cell, kind: str) -> Path:
+        """Folder of what a stage leaves; the stage is trained for it where it is not there."""
         key = self.key(cell)
-        kind, recipe = f"{side}_table", {"model": cell.model.name, "run": key}
+        recipe = {"model": cell.model.name, "run": key}
         folder = self.house.artifacts.find(kind, recipe)
         if folder is None:
             with self.house.alone(cell.dataset.name, cell.model.name, key):
                 if self.house.artifacts.find(kind, recipe) is None:
-                    self._train(cell, key)
+                    self._train_stage(cell, key)
             folder = self.house.artifacts.find(kind, recipe)
         if folder is None:
-            raise RuntimeError(f"{cell.model.name} trained but has no {kind}()")
-        return folder / TABLE_FILE
+            raise RuntimeError(f"{cell.model.name} trained but leaves no {kind}")
+        return folder
 
     def provide(self, cell: Cell) -> Provided:
         """Everything the cell stands on, made now where it is missing."""
-        return provide(cell, self.house, self.house.ready(cell.dataset), self.key, self.table)
+        ready = self.house.ready(cell.dataset)
+        return provide(cell, self.house, ready, self.key, self.table, self.candidates)
 
     def fit(self, cell: Cell, key: str) -> Fitted:
         """Train a cell and judge it on the validation part alone, resuming what an earlier sitting left.
 
-        Its checkpoint stays in the work folder: `run` goes on from there, and so does another sitting.
+        Under `rate` and `sign` it is trained without the hold-out, which validates. Its checkpoint stays in
+        the cell's work folder: `run` goes on from there, and so does another sitting.
         """
+        work = self.house.work(cell.dataset.name, cell.model.name, key)
+        if cell.selecting == cell:
+            sitting = self._sit(cell, key, work)
+        else:
+            sitting = self._sit(cell.selecting, key, work / "hold-out")
+        return Fitted(**vars(sitting), valid=sitting.judge(sitting.model, "valid"))
+
+    def _sit(self, cell: Cell, key: str, work: Path, until: int = 0) -> Sitting:
+        """Train a cell on what its split calls training; `until` as the trainer reads it."""
         ready, given = self.house.ready(cell.dataset), self.provide(cell)
         say(f"{cell.label}: training ({key})")
         started = datetime.now(UTC)
@@ -136,7 +159,6 @@ class Runner:
         split = load_split(make_cell_config(cell, settings, ready, self.house.device))
         model = make_model(cell, split)
         judge = Judge(split, accelerate=settings.accelerate)
-        work = self.house.work(cell.dataset.name, cell.model.name, key)
         trainer = Trainer(
             model,
             split,
@@ -145,29 +167,51 @@ class Runner:
             seed=cell.seed,
             validate=lambda m: judge(m, "valid").metrics[selection_mask(cell)][settings.valid_metric],
             on_epoch=self.on_epoch,
+            until=until,
         )
         if self.on_start:
             self.on_start()
-        progress = trainer.fit()
-        return Fitted(given, split, model, judge, progress, judge(model, "valid"), work, started, clock)
+        return Sitting(given, split, model, judge, trainer.fit(), work, started, clock)
 
     def _train(self, cell: Cell, key: str) -> RunRecord:
-        """Train a cell, judge it on the test part and store it."""
-        fitted = self.fit(cell, key)
-        test = fitted.judge(fitted.model, "test", "testing")
-        record = _record(cell, key, fitted, test)
+        """Train a cell, judge it on the test part and store it.
+
+        Without a validation part of its own, it is trained on everything for as many epochs as were best
+        without the hold-out; where the settings validate never, for all epochs.
+        """
+        sitting: Sitting
+        fitted: Fitted | None = None
+        if not has_hold_out(cell.protocol):
+            sitting = fitted = self.fit(cell, key)
+        else:
+            fitted = self.fit(cell, key) if cell.settings.eval_step else None
+            work = self.house.work(cell.dataset.name, cell.model.name, key)
+            sitting = self._sit(cell, key, work, until=fitted.progress.best_epoch if fitted else 0)
+        test = sitting.judge(sitting.model, "test", "testing")
+        record = _record(cell, key, sitting, fitted, test)
         ready = self.house.ready(cell.dataset)
-        facts = keep_facts(self.house, ready, fitted.split, test.users, test.items, fitted.work)
-        folder = self._store(record, fitted, test, facts)
-        self._keep_tables(cell, key, fitted.split, fitted.model)
-        shutil.rmtree(fitted.work)
+        facts = keep_facts(self.house, ready, sitting.split, test.users, test.items, sitting.work)
+        folder = self._store(record, sitting, fitted, test, facts)
+        keep(self.house.artifacts, cell.model.name, key, sitting.split, sitting.model)
+        shutil.rmtree(sitting.work)
         say(f"{cell.label}: {_headline(record)}  -> {folder}")
         return record
 
-    def _store(self, record: RunRecord, fitted: Fitted, test: Judgement, facts: Path) -> Path:
-        split, log = fitted.split, fitted.work / "epochs.csv"
+    def _train_stage(self, cell: Cell, key: str) -> None:
+        """Train a cell for what it leaves to later ones."""
+        if not cell.held_out:
+            self._train(cell, key)
+            return
+        fitted = self.fit(cell, key)
+        keep(self.house.artifacts, cell.model.name, key, fitted.split, fitted.model)
+        shutil.rmtree(fitted.work)
+
+    def _store(
+        self, record: RunRecord, sitting: Sitting, fitted: Fitted | None, test: Judgement, facts: Path
+    ) -> Path:
+        split, log = sitting.split, sitting.work / "epochs.csv"
         with new_file(log) as temporary:
-            pd.DataFrame(fitted.progress.history).to_csv(temporary, index=False)
+            pd.DataFrame(_history(sitting, fitted)).to_csv(temporary, index=False)
         tokens = np.array(split.item_tokens())
         topk = pd.DataFrame(
             {
@@ -177,28 +221,10 @@ class Runner:
         )
         users = split.dataset.field2id_token[split.dataset.uid_field].astype(str)
         topk.insert(0, "user", users[test.users])
-        weights = fitted.work / WEIGHTS_FILE
-        save_weights(weights, fitted.model)
+        weights = sitting.work / WEIGHTS_FILE
+        save_weights(weights, sitting.model)
         kept = [log, weights, facts]
         return self.house.runs.write(record, test.per_user, topk=topk, folder_files=kept, replace=self.always)
-
-    def _keep_tables(self, cell: Cell, key: str, split: Split, model: Any) -> None:
-        """Keep a model's item and user vectors for later stages, by external token."""
-        meta = {
-            "model": cell.model.name,
-            "run": key,
-            "training_fingerprint": split.training_fingerprint,
-        }
-        for side, tokens in (("item", split.item_tokens()), ("user", split.user_tokens())):
-            kind = f"{side}_table"
-            if not hasattr(model, kind):
-                continue
-            rows = getattr(model, kind)()[1:].cpu()
-
-            def make(folder: Path, tokens: list[str] = tokens[1:], rows: Any = rows) -> None:
-                save_table(folder / TABLE_FILE, tokens, rows, meta)
-
-            self.house.artifacts.get(kind, {"model": cell.model.name, "run": key}, make)
 
 
 def make_cell_config(cell: Cell, settings: Any, ready: Prepared, device: str) -> Any:
@@ -210,6 +236,7 @@ def make_cell_config(cell: Cell, settings: Any, ready: Prepared, device: str) ->
         folder=ready.folder,
         protocol=cell.protocol,
         seed=cell.seed,
+        held_out=cell.held_out,
     )
     return make_config(cell.model_class, cell.dataset.name, values, device=device)
 
@@ -225,11 +252,22 @@ def selection_mask(cell: Cell) -> Mask:
     return cell.dataset.mask_default
 
 
-def _record(cell: Cell, key: str, fitted: Fitted, test: Judgement) -> RunRecord:
+def _history(sitting: Sitting, fitted: Fitted | None) -> list[dict[str, Any]]:
+    """The log of epochs; those that selected on a hold-out come first, under their own phase."""
+    told = sitting.progress.history
+    if fitted is None or fitted.progress is sitting.progress:
+        return told
+    return [{**entry, "phase": f"select {entry['phase']}"} for entry in fitted.progress.history] + told
+
+
+def _record(cell: Cell, key: str, sitting: Sitting, fitted: Fitted | None, test: Judgement) -> RunRecord:
     """Everything a row needs to be believed."""
-    given, split, model, progress = fitted.given, fitted.split, fitted.model, fitted.progress
-    metrics: Any = {"valid": fitted.valid.metrics, "test": test.metrics}
+    given, split, model, progress = sitting.given, sitting.split, sitting.model, sitting.progress
+    metrics: Any = (
+        {"test": test.metrics} if fitted is None else {"valid": fitted.valid.metrics, "test": test.metrics}
+    )
     settings = {k: v for k, v in cell.settings.model_dump().items() if k not in given.paths}
+    best = fitted.progress.best_epoch if fitted else 0
     return RunRecord(
         key=key,
         model=cell.model.name,
@@ -248,18 +286,31 @@ def _record(cell: Cell, key: str, fitted: Fitted, test: Judgement) -> RunRecord:
         text_encoder=given.text_encoder,
         mask=selection_mask(cell),
         metrics=metrics,
-        best_epoch=progress.best_epoch or progress.epochs_run,
+        best_epoch=best or progress.epochs_run,
         epochs_run=progress.epochs_run,
         budget={"epochs": cell.settings.epochs, "stopping_step": cell.settings.stopping_step},
         parameters=Parameters(**parameter_counts(model)),
-        cost=cost_of(progress, test, time.perf_counter() - fitted.clock),
+        cost=_cost(sitting, fitted, test),
         environment=environment(),
         code=Code(**code_version()),
         notes=[*given.notes, *getattr(model, "notes", [])],
         stages=given.stages,
-        started=fitted.started.isoformat(timespec="seconds"),
+        started=(fitted or sitting).started.isoformat(timespec="seconds"),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _cost(sitting: Sitting, fitted: Fitted | None, test: Judgement) -> Cost:
+    """What a run cost, selecting included."""
+    first = fitted or sitting
+    cost = cost_of(sitting.progress, test, time.perf_counter() - first.clock)
+    if sitting.given.oracle:
+        cost = cost.model_copy(update=sitting.given.oracle.spent)
+    if first.progress is sitting.progress:
+        return cost
+    trained = first.progress.train_seconds + sitting.progress.train_seconds
+    total = max(cost.seconds_total or 0.0, trained)
+    return cost.model_copy(update={"seconds_to_best": trained, "seconds_total": total})
 
 
 def cost_of(progress: Progress, test: Judgement, seconds: float) -> Cost:

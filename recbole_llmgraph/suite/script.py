@@ -29,6 +29,7 @@ def recbole_settings(
 
     Prepares the dataset, and trains or finds what the model stands on (HeLLM: HeLLMPre and
     SASRec), just as `benchmarks/run.py` does; both are kept in `store` and never made twice.
+    Under `rate` and `sign` the script trains without the hold-out, on which RecBole's trainer selects.
 
     Args:
         model: name of a model of the suite.
@@ -58,7 +59,7 @@ def recbole_settings(
         data=Path(data) if data else default_data_folder(),
         source=Path(source) if source else None,
     )
-    return _config_dict(cell, house)
+    return _config_dict(cell.selecting, house)
 
 
 def _config_dict(cell: Cell, house: House) -> dict[str, Any]:
@@ -72,6 +73,7 @@ def _config_dict(cell: Cell, house: House) -> dict[str, Any]:
         folder=ready.folder,
         protocol=cell.protocol,
         seed=cell.seed,
+        held_out=cell.held_out,
     )
     # RecBole counts users in a sequential evaluation batch and scores in a general one.
     items = int(ready.manifest["counts"]["items"])

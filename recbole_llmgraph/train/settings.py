@@ -7,8 +7,8 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from recbole_llmgraph.base.settings import Settings
 
-#: What every validation measures, and may be selected by.
-VALID_METRICS = tuple(f"{metric}@{k}" for metric in ("recall", "ndcg") for k in (5, 10, 20))
+#: What validations measure under one protocol or another, and may be selected by.
+VALID_METRICS = tuple(f"{metric}@{k}" for metric in ("recall", "ndcg", "precision") for k in (5, 10, 15, 20))
 
 
 @dataclass(frozen=True)

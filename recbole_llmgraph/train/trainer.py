@@ -48,6 +48,8 @@ class Trainer:
         seed: of the run.
         validate: model -> score to be maximised; called every `settings.eval_step` epochs.
         on_epoch: called after every epoch with its history entry (sweeps report there).
+        until: epochs of the selecting phase that an earlier training chose: train these, on the course that
+            was planned for all, and keep the last; nothing validates. 0 validates as the settings say.
         checkpoint_seconds: between two checkpoints; default `$RECBOLE_LLMGRAPH_CHECKPOINT_SECONDS`, else 20.
     """
 
@@ -61,6 +63,7 @@ class Trainer:
         seed: int,
         validate: Callable[[Any], float],
         on_epoch: Callable[[dict[str, Any]], None] | None = None,
+        until: int = 0,
         checkpoint_seconds: float | None = None,
     ) -> None:
         """See the class."""
@@ -71,6 +74,7 @@ class Trainer:
         self.seed = seed
         self.validate = validate
         self.on_epoch = on_epoch
+        self.until = until
         self.phases: list[Phase] = (
             model.phases(settings) if hasattr(model, "phases") else [Phase("train", settings.epochs)]
         )
@@ -107,12 +111,13 @@ class Trainer:
         if state:
             load_trained_state(self.model, state["model"])
             optimiser.load_state_dict(state["optimiser"])
-        while self.progress.epoch < phase.epochs and not self.progress.finished:
+        last = self.until if self.until and phase.selects else phase.epochs
+        while self.progress.epoch < last and not self.progress.finished:
             entry = self._run_epoch(phase, optimiser)
             if phase.selects and self._due(phase):
                 self._select(entry)
             self.progress.history.append(entry)
-            _report(entry, phase)
+            _report(entry, last)
             if self.on_epoch:
                 self.on_epoch(entry)
             if time.monotonic() - self.saved_at >= self.checkpoint_seconds:
@@ -181,7 +186,7 @@ class Trainer:
             self.model.end_step()
 
     def _due(self, phase: Phase) -> bool:
-        every = self.settings.eval_step
+        every = 0 if self.until else self.settings.eval_step
         return every > 0 and (self.progress.epoch % every == 0 or self.progress.epoch == phase.epochs)
 
     def _select(self, entry: dict[str, Any]) -> None:
@@ -213,9 +218,9 @@ def _plain(model: Any) -> str:
     return "by_user" if getattr(model, "batching", "uniform") == "by_user" else "uniform"
 
 
-def _report(entry: dict[str, Any], phase: Phase) -> None:
+def _report(entry: dict[str, Any], last: int) -> None:
     valid = f"  valid {entry['valid']:.5f}" if "valid" in entry else ""
     say(
-        f"  {phase.name} {entry['epoch']}/{phase.epochs}"
+        f"  {entry['phase']} {entry['epoch']}/{last}"
         f"  loss {entry['loss']:.4f}{valid}  {entry['seconds']:.1f} s"
     )

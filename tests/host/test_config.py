@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from recbole_llmgraph.base.errors import UserError
-from recbole_llmgraph.host.config import METRICS, TOPK, make_config, recbole_values
+from recbole_llmgraph.host.config import METRICS, PROTOCOLS, TOPK, make_config, measured, recbole_values
 from recbole_llmgraph.host.models import config_values, read_settings
 from recbole_llmgraph.model.baseline.bpr import BPR, BPRSettings
 from recbole_llmgraph.model.hellm import HeLLM, HeLLMSettings
@@ -65,7 +65,9 @@ def test_only_sequential_models_may_see_an_item_twice(tmp_path: Path) -> None:
 
 
 def test_training_selects_by_what_is_measured() -> None:
-    assert set(VALID_METRICS) == {f"{metric.lower()}@{k}" for metric in METRICS for k in TOPK}
+    assert set(VALID_METRICS) == {name for protocol in PROTOCOLS for name in measured(protocol)}
+    assert measured("seq") == [f"{metric.lower()}@{k}" for metric in METRICS for k in TOPK]
+    assert {"precision@5", "recall@15"} <= set(measured("rate")) == set(measured("sign"))
     for name in ("recall@7", "mrr@10", "recal@20", "ndcg"):
         with pytest.raises(UserError, match=f"valid_metric='{name}': .*expected one of recall@5, recall@10"):
             HeLLMPreSettings.read({"valid_metric": name})

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from recbole_llmgraph.loss.bpr import bpr, l2_penalty
+from recbole_llmgraph.loss.bpr import bpr, dual_bpr_negative, dual_bpr_positive, l2_penalty
 
 
 def test_equals_the_formula():
@@ -32,3 +32,21 @@ def test_penalty_is_half_the_mean_of_squared_norms():
     u, p, n = torch.randn(3, 5, 4).unbind(0)
     expected = sum(float(x) ** 2 for v in (u, p, n) for row in v for x in row) / 2 / 5
     assert float(l2_penalty(u, p, n)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_dual_bpr_is_the_papers_two_cases_summed_in_a_loop() -> None:
+    torch.manual_seed(1)
+    own, negative = torch.randn(6), torch.randn(6, 4)
+
+    def log_sigma(x: float) -> float:
+        return -math.log1p(math.exp(-x))
+
+    liked = -sum(log_sigma(float(own[r] - negative[r, j])) for r in range(6) for j in range(4))
+    disliked = -sum(log_sigma(float(negative[r, j] - 1.7 * own[r])) for r in range(6) for j in range(4))
+    assert float(dual_bpr_positive(own, negative)) == pytest.approx(liked, rel=1e-6)
+    assert float(dual_bpr_negative(own, negative, 1.7)) == pytest.approx(disliked, rel=1e-6)
+
+
+def test_dual_bpr_of_no_rows_is_zero() -> None:
+    nothing = torch.zeros(0), torch.zeros(0, 4)
+    assert float(dual_bpr_positive(*nothing)) == float(dual_bpr_negative(*nothing, 2.0)) == 0.0

@@ -55,7 +55,7 @@ def test_the_loss_falls_and_clusters_are_found(name: str, workshop: Any) -> None
     for phase in {entry["phase"] for entry in history}:
         losses = [entry["loss"] for entry in history if entry["phase"] == phase]
         assert len(losses) == 1 or losses[-1] < losses[0]
-    popular = workshop.reference("Pop")
+    popular = workshop.reference("Pop", trained.cell.protocol)
     popularity = popular.judge(popular.model, "test").metrics["train"]
     assert judged["ndcg@20"] > 1.5 * popularity["ndcg@20"]
 

@@ -188,3 +188,27 @@ def test_the_interval_equals_scipys(values):
 @pytest.mark.parametrize("values", [[], [0.3], [0.3, float("nan")]])
 def test_fewer_than_two_seeds_have_no_interval(values):
     assert math.isnan(seed_interval(values))
+
+
+def test_a_rated_table_shows_the_cut_offs_that_were_published(store):
+    from recbole_llmgraph.store.per_user import PerUser
+    from recbole_llmgraph.store.record import RunRecord
+    from recbole_llmgraph.store.runs import RunStore, read_stores
+
+    names = [f"{kind}@{k}" for kind in ("recall", "ndcg", "precision") for k in (5, 10, 15, 20)]
+    rng = np.random.default_rng(1)
+    for protocol in ("rate", "rate@2", "sign"):
+        users = PerUser.from_frame(pd.DataFrame({f"{name}|train": rng.random(30) for name in names}))
+        facts = {
+            "key": protocol.replace("@", ""), "model": "LLMPNGNN", "dataset": "ml-1m", "protocol": protocol,
+            "preset": "standard", "seed": 1, "settings": {}, "results_version": 1, "candidates": 3706,
+            "split_fingerprint": protocol, "single_target": False, "mask": "train",
+            "metrics": {"test": users.means()}, "code": Code(version="0.1.0"),
+        }  # fmt: skip
+        RunStore(store).write(RunRecord(**facts), users)
+    boards = {board.protocol: board for board in leaderboards(runs_frame(read_stores([store]).runs))}
+    published = [f"{kind}@{k}" for k in (5, 10, 15, 20) for kind in ("precision", "recall")]
+    for protocol in ("rate", "rate@2"):
+        assert list(boards[protocol].metrics) == [*published, "ndcg@10"]
+        assert boards[protocol].rows[published].notna().all(axis=None)
+    assert "recall@15" not in boards["sign"].metrics and "precision@10" in boards["sign"].metrics

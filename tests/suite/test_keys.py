@@ -1,6 +1,7 @@
 """Cells and their keys: what decides a result is in the key, and nothing else is."""
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -150,8 +151,10 @@ def test_a_stage_is_the_cell_that_its_own_command_would_run(workshop: Any, tmp_p
 @pytest.mark.parametrize("model", sorted(model_cards()))
 def test_every_preset_of_every_model_is_valid_on_every_dataset(model: str, preset: Any) -> None:
     """A card's typo shows here and not after an hour."""
-    for dataset in dataset_cards():
-        cell = resolve_cell(model_card(model), dataset, protocol="seq", preset=preset, seed=1, overrides={})
+    for dataset, protocol in product(dataset_cards(), model_card(model).runs_under):
+        cell = resolve_cell(
+            model_card(model), dataset, protocol=protocol, preset=preset, seed=1, overrides={}
+        )
         assert type(cell.settings) is model_card(model).load().settings
 
 

@@ -7,6 +7,9 @@ SIGIR 2020.
 
 Loss and scores are RecBole's (BPR plus norms of the layer-0 embeddings). Accelerated, the graph is built
 without RecBole's dictionary of edges, and its product reads rows (CSR) instead of a COO list, both ways.
+
+Under `rate` and `sign` it learns the liked ratings; with an `oracle` also the favourites that this picks,
+which is LLM-LightGCN of LLM-PNGNN's Table 1.
 """
 
 from typing import Any, ClassVar
@@ -19,10 +22,11 @@ from recbole_llmgraph.graph.bipartite import bipartite_adjacency
 from recbole_llmgraph.graph.lightgcn import light_propagation
 from recbole_llmgraph.host import originals
 from recbole_llmgraph.host.models import config_values
-from recbole_llmgraph.train.settings import TrainSettings
+from recbole_llmgraph.model.augmented import AugmentedSettings, edge_needs
+from recbole_llmgraph.model.needs import Need
 
 
-class LightGCNSettings(TrainSettings):
+class LightGCNSettings(AugmentedSettings):
     """Settings of LightGCN."""
 
     embedding_size: PositiveInt = 64
@@ -50,11 +54,17 @@ class LightGCN(originals.LightGCN):
 
     settings: ClassVar[type[LightGCNSettings]] = LightGCNSettings
     batching: ClassVar[str] = "uniform"
+    keeps_candidates: ClassVar[bool] = True
 
     def __init__(self, config: Any, dataset: Any) -> None:
         """Args: RecBole's config and the training part of a dataset."""
         self.accelerated = config["accelerate"] is not False  # before RecBole asks for the graph
         super().__init__(config, dataset)
+
+    @classmethod
+    def needs(cls, settings: LightGCNSettings) -> list[Need]:
+        """The oracle's edges, when there is one."""
+        return edge_needs(settings)
 
     @classmethod
     def recbole_config(cls, settings: LightGCNSettings) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from recbole_llmgraph.model.catalogue import ModelCard, Preset
 from recbole_llmgraph.store.sweeps import Purpose
 from recbole_llmgraph.store.trials import Point
 from recbole_llmgraph.suite.cell import Cell, Overrides, resolve_cell
-from recbole_llmgraph.suite.provide import stage_cell
+from recbole_llmgraph.suite.provide import Staged, stage_of
 from recbole_llmgraph.suite.sweep.axes import Panel, points
 from recbole_llmgraph.train.settings import VALID_METRICS
 
@@ -61,7 +61,7 @@ class Place:
         """The value of each axis where nothing is swept."""
         cells = {self.model.name: self.cell({}, 1)}
         for cell in stages(cells[self.model.name]):
-            cells[cell.model.name] = cell
+            cells.setdefault(cell.model.name, cell)  # LightGCN may stand on another LightGCN
         return {
             axis.label: getattr(cells[axis.owner].settings, axis.name)
             for panel in self.panels
@@ -72,9 +72,8 @@ class Place:
 def stages(cell: Cell) -> Iterator[Cell]:
     """Cells that a cell stands on, and those that these stand on."""
     for need in cell.needs:
-        model = getattr(need, "model", None)
-        if model:
-            stage = stage_cell(cell, model)
+        if isinstance(need, Staged):
+            stage = stage_of(cell, need)
             yield stage
             yield from stages(stage)
 

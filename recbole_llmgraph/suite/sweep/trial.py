@@ -59,7 +59,7 @@ class Attempt:
         """Train, or go on; finished and diverged trials are kept in the store."""
         self.report = report
         self._replay()
-        Runner(self.house).provide(self.cell)  # stages first: their epochs are not this trial's
+        Runner(self.house).provide(self.cell.selecting)  # stages first: their epochs are not this trial's
         names = self.cell.dataset.name, self.cell.model.name, self.key
         with self.house.alone(*names):
             trial = self._ended() or self._train()

@@ -1,0 +1,219 @@
+"""LLM-PNGNN: a positive and a negative rating graph, both widened by a language model's edges.
+
+Paper: "LLM-PNGNN", which builds on SiReN (Seo et al., 2022) and PANE-GNN; no code was released. Seven of its
+nine published settings are SiReN's defaults, so the attention and the sampler, which the paper leaves open,
+are SiReN's.
+
+    G_p: ratings above `liked_above`, G_n: the others; each with the oracle's edges (favourite 5, least 1)
+    Z_p = mean_{l=0..K} A_p^l E_p,  V = mean_{l=0..K} A_n^l E_n          two tables, two LightGCNs
+    w = q' tanh(W z + c);  (a_p, a_n) = softmax(w_p, w_n);  Z = a_p Z_p + a_n V      shared by all nodes
+    s(u, i) = Z_u . Z_i
+    L = - sum_{Bp} ln sigma(z_u.z_i - z_u.z_j) - sum_{Bn} ln sigma(v_u.v_j - b v_u.v_i) + reg |rows of E|^2
+
+with 40 negatives j a rating, P(j) ~ d_j^0.75, never one that the user rated, liked or not. V needs no change
+of sign: its loss makes v_u.v_i low where u dislikes i.
+
+What the paper leaves open or has wrong, each a named setting:
+
+* `loss_on`: as printed (`branch`), z and v are the branches and the attention has no gradient at all. `fused`
+  puts Z in both terms; `both` (default) adds the two, which trains branches and attention.
+* `b`: above 1, not published; 2 is the constant in SiReN.
+* `reg_rows`: whether a node's row counts as often as the batch names it (`draws`, as SiReN sums) or once.
+* Eq. 4 lacks a minus in an exponent (A is D^-1/2 A D^-1/2 here), and eq. 10's last case is v_u.v_j of a
+  triple in Bn. Sums, not means: with means a regulariser of 0.05 would outweigh the loss.
+* Candidates, prompt and language model are not published: see `suite/edges.py` and `oracle/`. The default
+  `oracle: heuristic` is no language model, and its rows say so; `off` is PNGNN.
+"""
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recbole_llmgraph.base.errors import UserError
+from recbole_llmgraph.graph.bipartite import bipartite_adjacency
+from recbole_llmgraph.graph.lightgcn import light_propagation
+from recbole_llmgraph.graph.negatives import DegreeNegatives
+from recbole_llmgraph.graph.sampled import SampledPairs
+from recbole_llmgraph.host.dataset import seen_ratings
+from recbole_llmgraph.host.models import GeneralRecommender, InputType, config_values, read_settings
+from recbole_llmgraph.loss.bpr import dual_bpr_negative, dual_bpr_positive
+from recbole_llmgraph.model.augmented import AugmentedSettings, edge_needs
+from recbole_llmgraph.model.needs import Need
+
+
+class LLMPNGNNSettings(AugmentedSettings):
+    """Settings of LLMPNGNN; defaults are the published ones where there are any."""
+
+    epochs: PositiveInt = 60
+    learning_rate: PositiveFloat = 5e-3
+    train_batch_size: PositiveInt = 4096
+    eval_step: NonNegativeInt = 0
+    """No early stopping: the last epoch stands."""
+    embedding_size: PositiveInt = 64
+    n_layers: NonNegativeInt = 4
+    """K, layers of both graphs."""
+    liked_above: float = 3.5
+    """Ratings above it are liked."""
+    n_negatives: PositiveInt = 40
+    negative_power: NonNegativeFloat = 0.75
+    """Negatives are drawn by degree to this power."""
+    b: PositiveFloat = 2.0
+    """How much further down a disliked item must go than one that nobody rated."""
+    reg_weight: NonNegativeFloat = 0.05
+    """Weight of the penalty on rows of both tables."""
+    reg_rows: Literal["draws", "once"] = "draws"
+    """Whether a node's row counts as often as the batch names it, or once."""
+    attention_dropout: float = Field(default=0.5, ge=0, lt=1)
+    loss_on: Literal["branch", "fused", "both"] = "both"
+    oracle: str = "heuristic"
+
+
+#: Values that sweeps try.
+search_space: dict[str, list[Any]] = {
+    "b": [1.1, 1.5, 2.0, 3.0],
+    "n_layers": [1, 2, 3, 4],
+    "learning_rate": [1e-3, 2e-3, 5e-3],
+    "reg_weight": [0.01, 0.05, 0.1],
+    "n_negatives": [10, 20, 40],
+    "embedding_size": [32, 64, 128],
+    "liked_above": [2.5, 3.5, 4.5],
+    "edge_fraction": [0.25, 0.5, 0.75, 1.0],
+}
+#: What is taken away or exchanged, one at a time.
+ablations: dict[str, dict[str, Any]] = {
+    "no_llm": {"oracle": "off"},
+    "random_edges": {"oracle": "random"},
+    "popularity_edges": {"oracle": "popularity"},
+    "random_candidates": {"oracle": "random-candidates"},
+    "popularity_candidates": {"oracle": "popularity-candidates"},
+    "loss_on_branches": {"loss_on": "branch"},
+    "loss_on_fusion": {"loss_on": "fused"},
+    "b_1": {"b": 1.0},
+}
+
+
+class LLMPNGNN(GeneralRecommender):
+    """Positive and negative graph neural network.
+
+    Shapes: U users and N items, padding (id 0) included and without edges; width d; a batch has B ratings
+    with k negatives each; nodes are users, then items.
+    """
+
+    input_type = InputType.POINTWISE
+    settings: ClassVar[type[LLMPNGNNSettings]] = LLMPNGNNSettings
+    batching: ClassVar[str] = "uniform"
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        """Args: RecBole's config and the training part of a dataset: ratings, and the oracle's edges."""
+        super().__init__(config, dataset)
+        self.options = options = read_settings(LLMPNGNNSettings, config)
+        self.RATING = config["RATING_FIELD"]
+        rows = dataset.inter_feat
+        if self.RATING not in rows:
+            raise UserError(
+                "LLMPNGNN needs ratings: type --protocol rate (or sign), or load the rating column"
+            )
+        users, items = rows[self.USER_ID], rows[self.ITEM_ID]
+        liked = rows[self.RATING] > options.liked_above
+        self.likes = bipartite_adjacency(users[liked], items[liked], self.n_users, self.n_items)
+        self.dislikes = bipartite_adjacency(users[~liked], items[~liked], self.n_users, self.n_items)
+        self.negatives = DegreeNegatives(
+            self._degrees(dataset), users, items, self.n_users, alpha=options.negative_power
+        )
+        nodes, width = self.n_users + self.n_items, options.embedding_size
+        self.liked_nodes, self.disliked_nodes = nn.Embedding(nodes, width), nn.Embedding(nodes, width)
+        self.attention = nn.Linear(width, width)
+        self.query = nn.Linear(width, 1, bias=False)
+        self._kept: Tensor | None = None
+        for table in (self.liked_nodes, self.disliked_nodes):
+            nn.init.xavier_normal_(table.weight)
+
+    @classmethod
+    def needs(cls, settings: LLMPNGNNSettings) -> list[Need]:
+        """The oracle's edges."""
+        return edge_needs(settings)
+
+    @classmethod
+    def recbole_config(cls, settings: LLMPNGNNSettings) -> dict[str, Any]:
+        """Config keys: every rating is a row; negatives are drawn here, not by RecBole."""
+        return {**config_values(settings), "train_neg_sample_args": None, "train_ratings": "all"}
+
+    def _degrees(self, dataset: Any) -> Tensor:
+        """Training ratings of every item, of either sign, the oracle's edges apart. `[N]`"""
+        seen = seen_ratings(dataset)
+        items = torch.from_numpy(seen.items) if seen else dataset.inter_feat[self.ITEM_ID]
+        return torch.bincount(items, minlength=self.n_items)
+
+    def forward(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Z_p, V and Z of all nodes. `[U + N, d]` each"""
+        layers = self.options.n_layers
+        z = light_propagation(self.likes, self.liked_nodes.weight, layers)
+        v = light_propagation(self.dislikes, self.disliked_nodes.weight, layers)
+        return z, v, self._fuse(z, v)
+
+    def _fuse(self, z: Tensor, v: Tensor) -> Tensor:
+        """a_p Z_p + a_n V, where softmax over two weights is a sigmoid of their difference. `[U + N, d]`"""
+        drop = self.options.attention_dropout
+        weights = [self.query(F.dropout(torch.tanh(self.attention(x)), drop, self.training)) for x in (z, v)]
+        liking = torch.sigmoid(weights[0] - weights[1])  # [U + N, 1]
+        return v + liking * (z - v)
+
+    def calculate_loss(self, interaction: Any) -> Tensor:
+        """Loss of one batch of ratings; negatives are drawn anew."""
+        self._kept = None
+        z, v, fused = self.forward()
+        users, items = interaction[self.USER_ID], interaction[self.ITEM_ID]
+        liked = interaction[self.RATING] > self.options.liked_above
+        drawn = torch.cat([items.unsqueeze(1), self.negatives(users, self.options.n_negatives)], dim=1)
+        loss = self.options.reg_weight * self._penalty(users, drawn)
+        branch, fusion = (self.options.loss_on in (name, "both") for name in ("branch", "fused"))
+        for rows, table, of_sign in ((liked, z, self._liked_loss), (~liked, v, self._disliked_loss)):
+            pairs = SampledPairs(users[rows], drawn[rows], self.n_users, self.n_items)
+            for nodes in [table] * branch + [fused] * fusion:
+                loss = loss + of_sign(pairs.scores(nodes))
+        return loss
+
+    def _liked_loss(self, scores: Tensor) -> Tensor:
+        return dual_bpr_positive(scores[:, 0], scores[:, 1:])
+
+    def _disliked_loss(self, scores: Tensor) -> Tensor:
+        return dual_bpr_negative(scores[:, 0], scores[:, 1:], self.options.b)
+
+    def _penalty(self, users: Tensor, items: Tensor) -> Tensor:
+        """Squared norms of the rows of both tables that the batch names. `[B]`, `[B, 1 + k]`"""
+        named = torch.cat([users, items.reshape(-1) + self.n_users])
+        counts = torch.bincount(named, minlength=self.n_users + self.n_items)
+        if self.options.reg_rows == "once":
+            counts = counts.clamp(max=1)
+        norms = self.liked_nodes.weight.square() + self.disliked_nodes.weight.square()
+        return (norms.sum(dim=1) * counts).sum()
+
+    def _tables(self) -> tuple[Tensor, Tensor]:
+        """Users and items of Z for scoring, computed once between two training steps."""
+        if self._kept is None or self.training:
+            self._kept = self.forward()[2]
+        return self._kept[: self.n_users], self._kept[self.n_users :]
+
+    def train(self, mode: bool = True) -> "LLMPNGNN":
+        """Switch mode; tables kept for scoring are dropped, as the weights may change."""
+        self._kept = None
+        super().train(mode)
+        return self
+
+    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
+        """Take weights over; tables kept for scoring are dropped with the old ones."""
+        self._kept = None
+        return super().load_state_dict(*arguments, **options)
+
+    def predict(self, interaction: Any) -> Tensor:
+        """Score of each (user, item) row. `[B]`"""
+        users, items = self._tables()
+        return (users[interaction[self.USER_ID]] * items[interaction[self.ITEM_ID]]).sum(1)
+
+    def full_sort_predict(self, interaction: Any) -> Tensor:
+        """Scores of all items for each row's user. `[B * N]`"""
+        users, items = self._tables()
+        return (users[interaction[self.USER_ID]] @ items.T).view(-1)
