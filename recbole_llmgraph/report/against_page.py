@@ -31,7 +31,9 @@ def published_page(tables: Sequence[PublishedBeside], out: Path | None = None) -
 def published_section(beside: PublishedBeside, out: Path | None = None) -> str:
     """One published table."""
     measured = "; ".join(escape(told) for told in beside.backbones) or "nothing was run"
-    facts = [*(escape(fact) for fact in plain_facts(beside)), f"**Measured with: {measured}**"]
+    facts = [escape(fact) for fact in plain_facts(beside)]
+    if beside.table.kind != "counts":
+        facts.append(f"**Measured with: {measured}**")
     if beside.table.url:
         facts[0] += f" ([link]({quote(beside.table.url, safe=':/')}))"
     parts = [f"## {escape(beside.table.title)}", "\n".join(f"* {fact}" for fact in facts)]
