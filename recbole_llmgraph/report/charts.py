@@ -11,6 +11,8 @@ from recbole_llmgraph.report.columns import amount
 
 WIDTH, HEIGHT = 440, 240
 LEFT, RIGHT, TOP, BOTTOM = 52, 425, 18, 196
+#: Points up to which names are written beside them; beyond, they are told when a point is touched.
+NAMED = 60
 #: Width of a letter and height of a line, in pixels, a little generous.
 LETTER, LINE = 6.3, 11
 
@@ -83,7 +85,7 @@ def chart(
         _point(p, place_x(x), place_y(p.y), f"{p.name}: {form(p.y)} at {amount(p.x)}")
         for p, x in zip(known, xs, strict=True)
     ]
-    if not lines:
+    if not lines and len(placed) <= NAMED:
         _name(placed)
     whole = all(float(p.x).is_integer() for p in known)
     xticks = [

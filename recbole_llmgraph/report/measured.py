@@ -130,10 +130,13 @@ def _boards(boards: Sequence[Leaderboard], dataset: str, protocol: str, mask: st
 
 def _rows(board: Leaderboard, asked: Asked) -> list[Measured]:
     """Rows of a table that answer."""
+    named = (board.rows["model"] == asked.model).to_numpy()
+    if not named.any():  # most tables do not have most models, and slicing wide frames takes its time
+        return []
     return [
         Measured(board, row)
-        for row in board.rows.to_dict("records")
-        if row["model"] == asked.model and answers(asked, row["model"], _parsed(row["settings"]))
+        for row in board.rows[named].to_dict("records")
+        if answers(asked, row["model"], _parsed(row["settings"]))
     ]
 
 

@@ -21,7 +21,8 @@ from recbole_llmgraph.report.site_papers import ledger_view, published_view
 from recbole_llmgraph.report.site_runs import run_view
 from recbole_llmgraph.report.words import apart_words
 from recbole_llmgraph.store.frame import run_groups
-from recbole_llmgraph.store.runs import StoredRuns, folder_name
+from recbole_llmgraph.store.record import RunRecord
+from recbole_llmgraph.store.runs import StoredRun, StoredRuns, folder_name
 
 TEMPLATES = Path(__file__).parent / "templates"
 #: Written at the top of every page, and how pages of runs that are gone are known.
@@ -92,16 +93,21 @@ def index_page(content: Content) -> str:
 
 def run_pages(stored: StoredRuns) -> dict[Path, str]:
     """A page of every run, by its path in the site."""
-    groups = defaultdict(list)
-    by_key = run_groups([run.record for run in stored.runs])
+    groups: dict[tuple[str, ...], list[StoredRun]] = defaultdict(list)
+    hashes = run_groups([run.record for run in stored.runs])
+
+    def alike(record: RunRecord) -> tuple[str, ...]:
+        place = (record.dataset, record.protocol, record.preset, record.split_fingerprint)
+        return (*place, record.model, record.variant, hashes[record.key])
+
     for run in stored.runs:
-        groups[by_key[run.record.key]].append(run)
+        groups[alike(run.record)].append(run)
     keys = {
         run.record.key: run_href(run.record.dataset, run.record.model, run.record.key) for run in stored.runs
     }
     pages = {}
     for run in stored.runs:
-        siblings = sorted(groups[by_key[run.record.key]], key=lambda other: other.record.seed)
+        siblings = sorted(groups[alike(run.record)], key=lambda other: other.record.seed)
         view = run_view(run, siblings, keys)
         pages[Path(run_href(run.record.dataset, run.record.model, run.record.key))] = _render(
             "run.html.j2", run=view

@@ -108,7 +108,7 @@ def _links(
             Path(keys[stage.key]).name if stage.key in keys else "",
         )
     for other in siblings:
-        if other.record.key != record.key:
+        if other.record.seed != record.seed:
             address = run_href(other.record.dataset, other.record.model, other.record.key)
             yield "the same with", f"seed {other.record.seed}", Path(address).name
 

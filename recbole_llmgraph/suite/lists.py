@@ -27,7 +27,8 @@ def list_ids(split: Split, lists: Lists, mask: Mask, where: str) -> npt.NDArray[
     ids = {token: place for place, token in enumerate(split.item_tokens()) if place}
     tokens = split.user_tokens()
     rows = tested_users(split)
-    if unknown_users := [user for user in lists if user not in set(tokens[1:])]:
+    known = set(tokens[1:])
+    if unknown_users := [user for user in lists if user not in known]:
         raise UserError(
             f"{where}: user {unknown_users[0]} is not in this dataset ({len(unknown_users)} such)"
         )

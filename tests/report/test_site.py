@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
 
 from recbole_llmgraph.report.against import beside
@@ -246,9 +247,10 @@ def test_two_thousand_runs_make_a_site_in_twenty_seconds(store: Path, add, tmp_p
     base = read_stores([add(users=22_363).parents[2]]).runs[0]
     users, writer = base.per_user(), RunStore(store)
     for number in range(2_000):
-        changes = {"key": f"{number:016x}", "model": f"Model{number % 40}", "seed": number // 400}
-        changes["settings"] = {"tau": number // 200 / 10}
-        changes["dataset"] = ("beauty", "sports", "toys", "yelp")[number % 4]
+        dataset, model, tau, seed = np.unravel_index(number, (4, 50, 5, 2))
+        changes = {"key": f"{number:016x}", "model": f"Model{model}", "seed": int(seed)}
+        changes |= {"settings": {"tau": tau / 10}, "variant": f"tau={tau / 10}"}
+        changes["dataset"] = ("beauty", "sports", "toys", "yelp")[dataset]
         writer.write(base.record.model_copy(update=changes), users)
     start = time.perf_counter()
     write_site(content(store), tmp_path / "site")
