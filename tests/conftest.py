@@ -14,6 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from hypothesis import settings
+
+# Every run of the suite draws the same examples: a change is blamed for what it broke, not for luck.
+# `pytest --hypothesis-profile=wide` goes looking for new ones.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("wide", max_examples=1000, deadline=None)
+settings.load_profile("same")
 
 CLUSTERS, PER_CLUSTER, USERS = 6, 8, 72
 #: What the items of each cluster are called; texts of one cluster share these words and no others.

@@ -26,7 +26,8 @@ def clean(text: str, limit: int = ITEM_LIMIT) -> str:
     visible = text[: 8 * limit]
     if not (visible.isascii() and visible.isprintable()):
         # Compatibility forms first: a full-width bracket is a bracket to many tokenizers.
-        folded = unicodedata.normalize("NFKC", visible)
+        # The mark of a cut stays one sign, or text that was cut once would be cut again.
+        folded = "…".join(unicodedata.normalize("NFKC", part) for part in visible.split("…"))
         visible = "".join(" " if unicodedata.category(sign) in _UNSEEN else sign for sign in folded)
     line = " ".join(visible.split()).translate(_HARMLESS)
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"

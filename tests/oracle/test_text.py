@@ -4,7 +4,7 @@ import re
 import unicodedata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from recbole_llmgraph.oracle.questions import (
@@ -72,7 +72,7 @@ def test_any_title_stays_in_its_quotes(title: str) -> None:
     assert len(marked.splitlines()) == 1
 
 
-@settings(deadline=None)
+@example("000000¸ ¼", 10)
 @given(st.text(max_size=900), st.integers(10, 400))
 def test_clean_text_is_short_visible_and_settled(text: str, limit: int) -> None:
     once = clean(text, limit)
