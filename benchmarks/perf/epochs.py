@@ -26,7 +26,7 @@ from recbole_llmgraph.host.config import make_config, recbole_values
 from recbole_llmgraph.host.dataset import Split, load_split
 from recbole_llmgraph.host.evaluation import Judge
 from recbole_llmgraph.model.catalogue import model_card
-from recbole_llmgraph.suite.cell import resolve_cell
+from recbole_llmgraph.suite.cell import choose_protocol, resolve_cell
 from recbole_llmgraph.suite.house import House, default_data_folder
 from recbole_llmgraph.suite.measure import peak_memory_mb, reset_peak_memory
 from recbole_llmgraph.suite.provide import with_paths
@@ -67,8 +67,14 @@ class Bench:
 
     def ours(self, name: str, **changes: Any) -> tuple[Any, Split, Any]:
         """A model of the suite at its standard preset, its split and its settings."""
+        card = model_card(name)
         cell = resolve_cell(
-            model_card(name), self.card, protocol="seq", preset="standard", seed=1, overrides={name: changes}
+            card,
+            self.card,
+            protocol=choose_protocol([card], self.card, None),
+            preset="standard",
+            seed=1,
+            overrides={name: changes},
         )
         given = Runner(self.house).provide(cell)
         settings = with_paths(cell, given).settings
