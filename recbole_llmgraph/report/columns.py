@@ -94,10 +94,12 @@ def _cost(name: str, title: str, about: str, form: Callable[[float], str]) -> Co
 
 
 def epochs_text(row: Row) -> str:
-    """`21 of 30`: epochs run, and how many the budget allowed where the run says."""
+    """`21 of 30`: epochs run, and how many the budget allowed, pre-training too, where the run says."""
     allowed = json.loads(row["budget"]).get("epochs")
     ran = number(row["epochs_run"], count)
-    return f"{ran} of {count(allowed)}" if isinstance(allowed, int | float) and ran != ABSENT else ran
+    if not isinstance(allowed, int | float) or ran == ABSENT:
+        return ran
+    return f"{ran} of {count(allowed + json.loads(row['settings']).get('pretrain_epochs', 0))}"
 
 
 def seeds_text(row: Row) -> str:

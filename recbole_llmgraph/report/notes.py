@@ -17,7 +17,20 @@ def notes(board: Leaderboard) -> list[tuple[str, list[str]]]:
             names = said.setdefault(text, [])
             if (name := row_name(row)) not in names:
                 names.append(name)
-    return [*said.items(), *_twins(rows)]
+    everyone = list(dict.fromkeys((row["model"], row_name(row)) for row in rows))
+    return [*((text, _together(names, everyone)) for text, names in said.items()), *_twins(rows)]
+
+
+def _together(names: list[str], everyone: list[tuple[str, str]]) -> list[str]:
+    """The same rows in fewer words: `all rows`, `every GALRec`."""
+    if len(names) == len(everyone) > 1:
+        return ["all rows"]
+    told: list[str] = []
+    for model, of_model in groupby(everyone, key=lambda row: row[0]):
+        own = [name for _, name in of_model]
+        meant = [name for name in own if name in names]
+        told += [f"every {model}"] if len(own) > 1 and meant == own else meant
+    return told
 
 
 def row_name(row: Mapping[Any, Any]) -> str:

@@ -51,7 +51,8 @@ def compare_rows(
 
     Args:
         boards: tables to look in.
-        names: `Model`, `Model:variant` or the start of a key; `all` for every other row of the table.
+        names: `Model`, `Model:variant`, `Model (variant)` as tables print it, or the start of a key; `all`
+            for every other row of the table.
         resamples: of the bootstrap and the permutation test.
 
     Raises:
@@ -93,6 +94,7 @@ def find_row(board: Leaderboard, name: str) -> int | None:
         place
         for place, row in enumerate(rows.to_dict("records"))
         if (row["model"], row["variant"]) == (model, variant)
+        or row_name(row) == name
         or (by_key and any(key.startswith(name) for key in row["keys"]))
     ]
     if len(found) > 1:

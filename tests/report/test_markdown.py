@@ -123,6 +123,11 @@ def test_epochs_stand_against_their_budget(add, boards):
     assert "| 10 of 30 |" in first and " of " not in second
 
 
+def test_epochs_of_pre_training_count_in_the_budget(add, boards):
+    add(budget={"epochs": 30}, settings={"epochs": 30, "pretrain_epochs": 20}, epochs_run=42)
+    assert "| 42 of 50 |" in leaderboard_section(boards()[0])
+
+
 def test_what_seconds_were_measured_on_is_said(add, boards):
     add(cost=Cost(threads=2), environment={"cpu": "Some CPU", "gpu": None})
     add("B", cost=Cost(threads=1), environment={"cpu": "Some CPU", "gpu": "H200"})
@@ -151,6 +156,15 @@ def test_seeds_are_shown_with_their_interval(add, boards):
     assert (
         " ± 0." in rows_of(text)[2] and " 1, 2 " in rows_of(text)[2] and "95 % t-interval over seeds" in text
     )
+
+
+def test_rows_of_a_note_are_named_in_few_words(add, boards):
+    add("A", notes=["for all", "of one", "for most"])
+    add("B", variant="x", notes=["for all", "of one", "of two"])
+    add("B", variant="y", notes=["for all", "of two", "for most"])
+    text = leaderboard_section(boards()[0])
+    for told in ("for all: all rows", "of one: A, B (x)", "of two: every B", "for most: A, B (y)"):
+        assert f"* {told}\n" in text + "\n"
 
 
 def test_notes_are_said_once_with_the_rows_they_concern(add, boards):

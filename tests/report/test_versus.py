@@ -16,6 +16,7 @@ def test_rows_are_named_by_model_variant_or_key(add, boards):
     keys = [row[0] for row in board.rows["keys"]]
     assert keys[find_row(board, "HeLLM")] == keys[find_row(board, "aabbcc")] == "aabbccdd0011"
     assert keys[find_row(board, "HeLLM:no_u2u")] == keys[find_row(board, "ffee0011")] == "ffee00112233"
+    assert keys[find_row(board, "HeLLM (no_u2u)")] == "ffee00112233"
     assert find_row(board, "SASRec") is None and find_row(board, "aabb") is None
 
 
