@@ -4,7 +4,12 @@ Model classes are importable from here (`from recbole_llmgraph import HeLLM`) an
 RecBole script with `recbole_settings`. Nothing heavy is imported before it is asked for.
 """
 
+import os
 from typing import Any
+
+# Large tensors on huge pages, where the system offers them: a step over a large graph spends a third of its
+# time on page faults otherwise. PyTorch reads this when it makes its first tensor.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 __version__ = "0.1.0"
 
