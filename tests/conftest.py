@@ -72,6 +72,8 @@ FAST: dict[str, dict[str, Any]] = {
         "hop2_neighbors": 2, "gal_rows": 8, "queue_length": 16, "rows_per_epoch": 0,
     },
 }  # fmt: skip
+#: The multimodal baselines have theirs in a file beside this one.
+FAST |= yaml.safe_load((Path(__file__).parent / "multimodal.yaml").read_text())
 #: Protocol of the models that need ratings; the others run under `seq`.
 PROTOCOL = {"LLMPNGNN": "rate"}
 #: For all of them: validate every epoch, never stop early.

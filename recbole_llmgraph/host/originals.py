@@ -10,7 +10,7 @@ _anomaly = torch.is_anomaly_enabled()
 
 from recbole.model.general_recommender import BPR, LightGCN, Pop  # noqa: E402
 from recbole.model.layers import TransformerEncoder  # noqa: E402
-from recbole.model.loss import BPRLoss  # noqa: E402
+from recbole.model.loss import BPRLoss, EmbLoss  # noqa: E402
 from recbole.model.sequential_recommender import BERT4Rec, Caser, GRU4Rec, S3Rec, SASRec  # noqa: E402
 
 torch.autograd.set_detect_anomaly(_anomaly)
@@ -20,6 +20,7 @@ __all__ = [
     "BERT4Rec",
     "BPRLoss",
     "Caser",
+    "EmbLoss",
     "GRU4Rec",
     "LightGCN",
     "Pop",
