@@ -144,6 +144,10 @@ def describe_model(card: ModelCard) -> str:
     lines += ["", told, "", "Settings (default):"]
     for key, field in getattr(kind, "settings", TrainSettings).model_fields.items():
         lines.append(f"  {key:<20} {field.default!r}")
+    for what, title in (("search_space", "Axes (sweep.py --axis)"), ("ablations", "Variants (ablate.py)")):
+        declared = getattr(sys.modules[kind.__module__], what, {})
+        lines += ["", f"{title}:", *(f"  {name:<20} {values}" for name, values in declared.items())]
+    lines.append("")
     for preset in PRESETS:
         lines.append(f"preset {preset}: {card.presets.get(preset, {})}")
     return "\n".join(lines)

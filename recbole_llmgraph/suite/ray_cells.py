@@ -10,7 +10,7 @@ from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.base.progress import say
 from recbole_llmgraph.suite.cell import Cell
 from recbole_llmgraph.suite.house import House
-from recbole_llmgraph.suite.ray_jobs import Result, run_jobs
+from recbole_llmgraph.suite.ray_jobs import Result, run_jobs, until_ended
 from recbole_llmgraph.suite.ray_pool import Pool, opened
 from recbole_llmgraph.suite.run import Runner
 
@@ -26,7 +26,7 @@ class CellWork:
     def __call__(self, config: dict[str, Any], report: Callable[[Result], None]) -> Result:
         """Run it; what it found lies in the store."""
         Runner(self.house, always=self.always).run(self.cells[config["cell"]])
-        return {"told": "finished"}
+        return {"told": "finished", "done": config["cell"]}
 
     def label(self, config: Mapping[str, Any]) -> str:
         """`HeLLM on beauty, seed 1`."""
@@ -45,14 +45,20 @@ def run_side_by_side(runner: Runner, cells: Sequence[Cell], pool: Pool) -> None:
     say(f"{len(keyed)} cells, {len(keyed) - len(todo)} finished already, {len(todo)} to run")
     if not todo:
         return
-    with opened(pool):
-        run_jobs(
-            pool,
-            CellWork(house, todo, runner.always),
-            {"cell": tune.grid_search(list(todo))},
-            total=len(todo),
-            scratch=house.store / "work" / "ray" / f"cells-{min(todo)}",
+    work, scratch = CellWork(house, todo, runner.always), house.store / "work" / "ray" / f"cells-{min(todo)}"
+    asked = set(todo)
+
+    def once(left: float | None) -> Sequence[Result]:
+        if not asked:
+            return []
+        results = run_jobs(
+            pool, work, {"cell": tune.grid_search(sorted(asked))}, total=len(asked), scratch=scratch
         )
+        asked.difference_update(result["done"] for result in results if "done" in result)
+        return results
+
+    with opened(pool):
+        until_ended(once, None)
     lost = [cell.label for key, cell in todo.items() if not _finished(house, cell, key)]
     if lost:
         raise UserError(f"not finished: {'; '.join(lost)}; run the same command again to go on")

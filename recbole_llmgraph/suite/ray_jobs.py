@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +22,9 @@ from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.base.progress import PLAIN_EVERY, say
 from recbole_llmgraph.suite.ray_pool import OWN_VARIABLES, Pool
 
-#: Times that a job is started again after its process or its node was lost.
-RETRIES = 4
+#: Times that a job is started again after its process or its node was lost, and the seconds before each:
+#: for a while a cluster still sends jobs to a node that is gone.
+PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 #: Plain results of a job's validation, or its last words: `valid`, the score so far; `told`, for a line.
 Result = dict[str, Any]
 
@@ -77,6 +79,7 @@ class Telling(tune.Callback):
         self.total, self.label = total, label
         self.done, self.last = 0, time.monotonic()
         self.latest: dict[str, str] = {}
+        self.losses: Counter[str] = Counter()
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: Result, **info: Any
@@ -97,12 +100,15 @@ class Telling(tune.Callback):
         say(f"[{self.done}/{self.total}] {told}{stopped}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Lost for good: its retries are used up."""
-        say(f"{self.label(trial.config)}: lost {RETRIES + 1} times, given up")
+        """Lost, and Ray gave up on it: now and then it does so for a node that went in the wrong moment."""
+        say(f"{self.label(trial.config)}: lost; it is tried again when the others have ended")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Lost with its process or node."""
         say(f"{self.label(trial.config)}: its process or node was lost; it starts again from its checkpoint")
+        losses = self.losses[trial.trial_id]
+        self.losses[trial.trial_id] += 1
+        time.sleep(PAUSES[min(losses, len(PAUSES) - 1)])
 
 
 def _going(trial: Any) -> bool:
@@ -131,7 +137,7 @@ def run_jobs(
         search: more of Ray Tune's `TuneConfig`: scheduler, searcher, number of samples.
 
     Returns:
-        The last result of every job.
+        The last result of every job; `lost` where its process or node was, once too often.
 
     Raises:
         UserError: a job's first mistake; RuntimeError: our first fault, with its traceback.
@@ -155,14 +161,34 @@ def run_jobs(
         found = tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return _checked([dict(found[place].metrics or {}) for place in range(len(found))])
+    ended = [found[place] for place in range(len(found))]
+    return _checked([{**(result.metrics or {}), "lost": result.error is not None} for result in ended])
+
+
+def until_ended(once: Callable[[float | None], Sequence[Result]], minutes: float | None) -> None:
+    """Run jobs, and those that were lost again, which go on from their checkpoints.
+
+    Args:
+        once: runs all that is missing within so many minutes; returns its results.
+        minutes: for all rounds together.
+    """
+    started = time.monotonic()
+    for pause in (*PAUSES[3:], 0.0):
+        left = minutes - (time.monotonic() - started) / 60 if minutes else None
+        if left is not None and left <= 0:
+            return
+        lost = sum(bool(result.get("lost")) for result in once(left))
+        if not lost:
+            return
+        say(f"{lost} jobs were lost with their process or node")
+        time.sleep(pause)
 
 
 def _run_config(scratch: Path, telling: Telling) -> tune.RunConfig:
     return tune.RunConfig(
         name=scratch.name,
         storage_path=str(scratch.parent.resolve()),
-        failure_config=tune.FailureConfig(max_failures=RETRIES),
+        failure_config=tune.FailureConfig(max_failures=len(PAUSES)),
         callbacks=[telling],
         verbose=0,
     )

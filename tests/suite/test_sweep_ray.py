@@ -202,6 +202,28 @@ def test_cells_side_by_side_end_as_one_after_the_other(
     assert told["alone"] == told["together"] and len(told["alone"]) == 8
 
 
+@pytest.mark.slow
+def test_a_users_own_model_runs_and_is_swept_side_by_side(miniature: Any, tmp_path: Path) -> None:
+    """Its module and its settings lie where the command is typed, and nowhere else."""
+    text = (Path(__file__).parent / "test_outside.py").read_text().split("MODULE = '''")[1].split("'''")[0]
+    (tmp_path / "outside_mine.py").write_text(text)
+    code = "import sys; from recbole_llmgraph.suite.{0} import {1}; sys.exit({1}('', sys.argv[1:]))"
+    common = line(miniature, "--set=epochs=1", "--parallel=2", model="outside_mine:Mine")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for module, name, more in (
+        ("command", "run_command", ["--seeds=1,2"]),
+        ("sweep.command", "sweep_command", ["--axis=width=2,3", "--name=figure"]),
+    ):
+        own = [word for word in common if name == "sweep_command" or not word.startswith("--out")]
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(module, name), *own, *more], cwd=tmp_path, text=True,
+            env=environment, capture_output=True, timeout=600,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "runs").glob("mini/Mine/*/run.json"))) == 2
+    assert len(read_sweep(tmp_path / "out" / "figure").trials) == 2
+
+
 # -- killed drivers ------------------------------------------------------------------------
 
 

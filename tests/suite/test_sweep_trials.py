@@ -130,6 +130,25 @@ def test_a_killed_trial_goes_on_and_ends_alike(
     assert ended.valid == peaceful.valid and journal.find(ended.key) == ended
 
 
+def test_a_killed_tick_of_a_figure_still_knows_all_of_its_epochs(
+    house: House, workshop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps no journal; the checkpoint remembers."""
+    monkeypatch.setenv("RECBOLE_LLMGRAPH_CHECKPOINT_SECONDS", "0")
+    cell = workshop.cell("LightGCN")
+
+    def kill(trial: Trial) -> None:
+        if trial.epochs_run == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        attempt(house, cell).run(kill)
+    ended = attempt(house, cell).run(nothing)
+    peaceful = attempt(House(house.store / "peace", house.data, house.source), cell).run(nothing)
+    assert [(e.epoch, e.valid) for e in ended.history] == [(e.epoch, e.valid) for e in peaceful.history]
+    assert all(entry.seconds > 0 for entry in ended.history)
+
+
 def test_what_a_search_has_pruned_it_does_not_train_again(
     house: House, workshop: Any, looks: list[str]
 ) -> None:

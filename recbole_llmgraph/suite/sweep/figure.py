@@ -10,7 +10,7 @@ from recbole_llmgraph.base.progress import say
 from recbole_llmgraph.store.trials import Point, Trial, TrialStore
 from recbole_llmgraph.suite.cell import Cell
 from recbole_llmgraph.suite.house import House
-from recbole_llmgraph.suite.ray_jobs import run_jobs
+from recbole_llmgraph.suite.ray_jobs import Result, run_jobs, until_ended
 from recbole_llmgraph.suite.ray_pool import Pool, opened
 from recbole_llmgraph.suite.run import Runner
 from recbole_llmgraph.suite.sweep.jobs import TrialWork, point_text
@@ -80,7 +80,7 @@ def run_figure(
     ended = len(wanted) - sum(tick.key in todo for tick in wanted)
     say(f"{len(wanted)} trials, {ended} finished already, {len(todo)} to run")
     if todo and rerun != "never":
-        _run(house, pool, places, list(todo.values()), minutes)
+        _run(house.absolute(), pool, places, list(todo.values()), minutes)
     found = [tick.trial(house) for tick in wanted]
     missing = [tick.label for tick, trial in zip(wanted, found, strict=True) if trial is None]
     if missing:
@@ -93,14 +93,16 @@ def run_figure(
 def _run(
     house: House, pool: Pool, places: Mapping[str, Place], todo: Sequence[Tick], minutes: float | None
 ) -> None:
-    work = TrialWork(house.absolute(), places, seed=0)
-    configs = [{"dataset": tick.dataset, "point": tick.point, "seed": tick.seed} for tick in todo]
-    with opened(pool):
-        run_jobs(
-            pool,
-            work,
-            {"job": tune.grid_search(configs)},
-            total=len(todo),
-            scratch=house.absolute().store / "work" / "ray" / f"figure-{min(tick.key for tick in todo)}",
-            minutes=minutes,
+    work = TrialWork(house, places, seed=0)
+    scratch = house.store / "work" / "ray" / f"figure-{min(tick.key for tick in todo)}"
+
+    def once(left: float | None) -> Sequence[Result]:
+        missing = [tick for tick in todo if tick.trial(house) is None]
+        configs = [{"dataset": tick.dataset, "point": tick.point, "seed": tick.seed} for tick in missing]
+        space = {"job": tune.grid_search(configs)}
+        return (
+            run_jobs(pool, work, space, total=len(configs), scratch=scratch, minutes=left) if configs else []
         )
+
+    with opened(pool):
+        until_ended(once, minutes)

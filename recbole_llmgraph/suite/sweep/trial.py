@@ -117,6 +117,7 @@ class Attempt:
     def _finished(self, fitted: Fitted) -> Trial:
         """A trained cell as a trial."""
         progress = fitted.progress
+        self._recall(progress.history)
         cost = cost_of(progress, fitted.valid, time.perf_counter() - fitted.clock)
         return self._trial(
             "finished",
@@ -134,6 +135,15 @@ class Attempt:
             machine=machine(cost.threads, environment()),
             finished=_now(),
         )
+
+    def _recall(self, log: list[dict[str, Any]]) -> None:
+        """Add the epochs of an earlier sitting that left no journal; their training seconds are known."""
+        heard = {entry.epoch for entry in self.history}
+        earlier = [entry for entry in log if "valid" in entry and entry["epoch"] not in heard]
+        self.history += [
+            Epoch(epoch=entry["epoch"], valid=entry["valid"], seconds=entry["seconds"]) for entry in earlier
+        ]
+        self.history.sort(key=lambda entry: entry.epoch)
 
     def _trial(self, status: Any, **more: Any) -> Trial:
         run = self.history[-1].epoch if self.history else 0

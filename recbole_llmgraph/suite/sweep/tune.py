@@ -17,7 +17,7 @@ from recbole_llmgraph.base.progress import say
 from recbole_llmgraph.store.sweeps import Halving
 from recbole_llmgraph.store.trials import Journal, Point, Trial, TrialStore
 from recbole_llmgraph.suite.house import House
-from recbole_llmgraph.suite.ray_jobs import Result, run_jobs
+from recbole_llmgraph.suite.ray_jobs import Result, run_jobs, until_ended
 from recbole_llmgraph.suite.ray_pool import Pool, opened
 from recbole_llmgraph.suite.run import Runner
 from recbole_llmgraph.suite.sweep.axes import Axis, points
@@ -78,19 +78,11 @@ class Search:
 
     def run(self, pool: Pool, minutes: float | None = None) -> list[Trial]:
         """Every trial of the search that has ended; what an earlier sitting ended is not run again."""
-        before = {trial.key: trial for trial in self.journal}
-        ended = [trial for trial in before.values() if trial.final]
-        begun = [trial for trial in before.values() if not trial.final]
-        if self.how == "optuna":
-            left = max(0, self.draws - len(ended))
-            say(f"{self.draws} trials, {len(ended)} ended already, {left} to run")
-            if left:
-                self._optuna(pool, ended, begun, left, minutes)
-        else:
-            self._listed(pool, minutes)
+        once = self._drawn if self.how == "optuna" else self._listed
+        until_ended(lambda left: once(pool, left), minutes)
         return [trial for trial in self.journal if trial.final]
 
-    def _listed(self, pool: Pool, minutes: float | None) -> None:
+    def _listed(self, pool: Pool, minutes: float | None) -> Sequence[Result]:
         """Points known beforehand."""
         runner, todo = Runner(self.house), {}
         every = self.points()
@@ -106,14 +98,13 @@ class Search:
                 continue
             todo[key] = {"dataset": self.place.dataset.name, "point": point, "seed": self.seed}
         say(f"{len(every)} trials, {len(every) - len(todo)} ended already, {len(todo)} to run")
-        if todo:
-            halver = self.halver([trial for trial in self.journal if trial.final])
-            space = {"job": tune.grid_search(list(todo.values()))}
-            self._jobs(pool, space, total=len(todo), scheduler=halver, minutes=minutes)
+        if not todo:
+            return []
+        halver = self.halver([trial for trial in self.journal if trial.final])
+        space = {"job": tune.grid_search(list(todo.values()))}
+        return self._jobs(pool, space, total=len(todo), scheduler=halver, minutes=minutes)
 
-    def _optuna(
-        self, pool: Pool, ended: list[Trial], begun: list[Trial], left: int, minutes: float | None
-    ) -> None:
+    def _drawn(self, pool: Pool, minutes: float | None) -> Sequence[Result]:
         """Points that Optuna draws one after the other, those of an earlier sitting told or tried first."""
         try:
             import optuna
@@ -122,25 +113,32 @@ class Search:
             raise UserError(
                 "--search optuna: not installed; pip install 'recbole_llmgraph[sweep]', or --search random"
             ) from None
+        ended = [trial for trial in self.journal if trial.final]
+        begun = [trial for trial in self.journal if not trial.final]
+        left = max(0, self.draws - len(ended))
+        say(f"{self.draws} trials, {len(ended)} ended already, {left} to run")
+        if not left:
+            return []
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         searcher = OptunaSearch(
             {axis.label: domain(axis) for axis in self.axes},
             metric="valid",
             mode="max",
             points_to_evaluate=[dict(trial.point) for trial in begun][:left] or None,
-            sampler=optuna.samplers.TPESampler(seed=self.seed),
+            # another seed in every sitting, or it would draw the points of the first one again
+            sampler=optuna.samplers.TPESampler(seed=self.seed + 7919 * len(ended)),
         )
         for trial in ended:
             searcher.add_evaluated_point(dict(trial.point), best_so_far(trial))
         halver = self.halver(ended)
-        self._jobs(
+        return self._jobs(
             pool, {}, total=left, num_samples=left, scheduler=halver, search_alg=searcher, minutes=minutes
         )
 
-    def _jobs(self, pool: Pool, space: dict[str, Any], **more: Any) -> None:
+    def _jobs(self, pool: Pool, space: dict[str, Any], **more: Any) -> Sequence[Result]:
         scratch = self.house.store / "work" / "ray" / self.name
         with opened(pool):
-            run_jobs(pool, self.work, space, scratch=scratch, **more)
+            return run_jobs(pool, self.work, space, scratch=scratch, **more)
 
     def points(self) -> list[Point]:
         """The grid, or draws without repetition from a generator that the seed alone decides."""
