@@ -7,6 +7,7 @@ examples:
   python benchmarks/run.py --model=HeLLM --dataset=ml-100k --preset quick
   python benchmarks/run.py --model=HeLLMPre --dataset=beauty --set knn_k=5 --set tau=0.3
   python benchmarks/run.py --model=HeLLM --dataset=beauty --set SASRec.epochs=30 --dry-run
+  python benchmarks/run.py --model=LLMPNGNN --dataset=ml-1m --set oracle=openai:gpt-4o-mini --dry-run
   python benchmarks/run.py --describe HeLLM
 """
 

@@ -18,6 +18,9 @@ What the paper leaves open or has wrong, each a named setting:
 * `loss_on`: as printed (`branch`), z and v are the branches and the attention has no gradient at all. `fused`
   puts Z in both terms; `both` (default) adds the two, which trains branches and attention.
 * `b`: above 1, not published; 2 is the constant in SiReN.
+* `disliked`: printed is ln sigma(v_j - b v_i), which puts a disliked item below one that the user did not
+  meet (`below`). SiReN, whose b is 2, has ln sigma(b s_i - s_j): a rating of either sign says that the user
+  chose to watch, so a disliked item goes above as well, less far than a liked one (`above`).
 * `reg_rows`: whether a node's row counts as often as the batch names it (`draws`, as SiReN sums) or once.
 * Eq. 4 lacks a minus in an exponent (A is D^-1/2 A D^-1/2 here), and eq. 10's last case is v_u.v_j of a
   triple in Bn. Sums, not means: with means a regulariser of 0.05 would outweigh the loss.
@@ -61,7 +64,9 @@ class LLMPNGNNSettings(AugmentedSettings):
     negative_power: NonNegativeFloat = 0.75
     """Negatives are drawn by degree to this power."""
     b: PositiveFloat = 2.0
-    """How much further down a disliked item must go than one that nobody rated."""
+    """How much further down a disliked item must go than one that the user did not meet."""
+    disliked: Literal["below", "above"] = "below"
+    """Where disliked items go, seen from those that the user did not meet: as printed, or as in SiReN."""
     reg_weight: NonNegativeFloat = 0.05
     """Weight of the penalty on rows of both tables."""
     reg_rows: Literal["draws", "once"] = "draws"
@@ -180,7 +185,10 @@ class LLMPNGNN(GeneralRecommender):
         return dual_bpr_positive(scores[:, 0], scores[:, 1:])
 
     def _disliked_loss(self, scores: Tensor) -> Tensor:
-        return dual_bpr_negative(scores[:, 0], scores[:, 1:], self.options.b)
+        b = self.options.b
+        if self.options.disliked == "above":
+            return dual_bpr_positive(b * scores[:, 0], scores[:, 1:])
+        return dual_bpr_negative(scores[:, 0], scores[:, 1:], b)
 
     def _penalty(self, users: Tensor, items: Tensor) -> Tensor:
         """Squared norms of the rows of both tables that the batch names. `[B]`, `[B, 1 + k]`"""

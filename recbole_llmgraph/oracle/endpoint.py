@@ -52,7 +52,7 @@ class EndpointBackend:
         options: endpoint, concurrency, retries, prices, further fields of a request.
 
     Raises:
-        UserError: when the client is not installed, or there is no key for OpenAI's own endpoint.
+        UserError: when the client is not installed.
     """
 
     is_llm = True
@@ -73,8 +73,11 @@ class EndpointBackend:
             "temperature": 0, "seed": SEED, "structured": options.structured, **options.parameters,
         }  # fmt: skip
         self.price = options.price()
+
+    def check_key(self) -> None:
+        """Raise a `UserError` when there is no key for OpenAI's own endpoint."""
         if not os.environ.get(KEY) and self._url() == OPENAI:
-            raise UserError(f"openai:{model} needs a key: set the environment variable {KEY}")
+            raise UserError(f"openai:{self.model} needs a key: set the environment variable {KEY}")
 
     def most_tokens(self, form: Template) -> int:
         """Tokens that a reply may have; `parameters` may allow more, for models that reason first."""

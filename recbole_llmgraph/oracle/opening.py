@@ -33,6 +33,7 @@ def open_oracle(
     items: Sequence[Item] = (),
     vectors: ItemVectors | None = None,
     options: OracleOptions | None = None,
+    asking: bool = True,
 ) -> Oracle:
     """The oracle that `spec` names.
 
@@ -42,12 +43,16 @@ def open_oracle(
         items: all items of the dataset: their text and details are what the heuristic knows.
         vectors: other vectors for the heuristic.
         options: limits, prices, endpoint.
+        asking: look at once for the key that requests need; identities and estimates need none.
 
     Raises:
         UserError: when the specification is unknown, or what it names is not to be had.
     """
     options = options or OracleOptions()
-    return Oracle(_backend(spec, items, vectors, options), ReplyCache(cache), options)
+    backend = _backend(spec, items, vectors, options)
+    if asking and isinstance(backend, EndpointBackend):
+        backend.check_key()
+    return Oracle(backend, ReplyCache(cache), options)
 
 
 def _backend(

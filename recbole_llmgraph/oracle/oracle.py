@@ -31,7 +31,9 @@ class Oracle:
         self._costs: dict[str, TaskCost] = {}
         self._counted: set[str] = set()
         if self.options.max_cost is not None and backend.keeps and backend.price is None:
-            raise UserError("max_cost needs prices: set price_in and price_out, US dollars a million tokens")
+            raise UserError(
+                "max_cost needs prices: oracle_options={price_in: …, price_out: …}, US$ a million tokens"
+            )
 
     @property
     def label(self) -> str:

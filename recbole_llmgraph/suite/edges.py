@@ -12,6 +12,7 @@ the least favourite a rating of 1. Controls pick the same number of edges withou
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ import pandas as pd
 
 from recbole_llmgraph.artifact.store import ArtifactStore
 from recbole_llmgraph.base.files import write_json
-from recbole_llmgraph.base.hashing import hash_data, hash_file
+from recbole_llmgraph.base.hashing import hash_data
 from recbole_llmgraph.data.prepare import Prepared
 from recbole_llmgraph.data.side import item_fields
 from recbole_llmgraph.model.needs import OracleEdges
@@ -35,6 +36,8 @@ from recbole_llmgraph.oracle.template import template
 from recbole_llmgraph.suite.leave import read_candidates, read_ratings
 
 KIND, FILE = "oracle_edges", "edges.tsv"
+#: Replies, in the folder of artifacts; and what stands for it where none is read or written.
+CACHE, NOWHERE = "oracle.sqlite", Path(os.devnull)
 #: Candidates offered, and rated items shown, a user.
 OFFERED, SHOWN = 10, 20
 LIKED, DISLIKED = 5, 1
@@ -81,21 +84,41 @@ class Edges:
 
 
 def edges_recipe(need: OracleEdges, ready: Prepared, stage_key: str, seed: int) -> dict[str, Any]:
-    """Everything that decides the edges; nothing is asked."""
+    """Everything that decides the edges; nothing is asked, and no limit on what may be enters."""
     recipe = {"oracle": need.oracle, "fraction": need.fraction, "stage": stage_key, "seed": seed}
     recipe |= {"offered": OFFERED, "shown": SHOWN}
     if need.oracle in CONTROLS:
         return recipe
-    if need.oracle.startswith("replay:"):
-        recipe["oracle"] = f"replay:{hash_file(Path(need.oracle.removeprefix('replay:')))[:16]}"
+    recipe["texts"] = hash_data(item_fields(ready))
+    if need.oracle == "heuristic":  # by its name: its vectors' last digits differ between machines
+        return recipe | {"template": template("edge_pair").name, "revision": REVISION, "options": {}}
+    return recipe | {"oracle": opened(need, ready, NOWHERE, asking=False).identity("edge_pair")}
+
+
+def opened(
+    need: OracleEdges, ready: Prepared, cache: Path, *, max_cost: float | None = None, asking: bool = True
+) -> Oracle:
+    """The oracle of a need that is no control.
+
+    Args:
+        need: who picks, and options.
+        ready: the dataset, for what items are called.
+        cache: file of replies.
+        max_cost: instead of the option of that name; not looked at unless `asking`.
+        asking: whether questions may be asked, and not just counted.
+
+    Raises:
+        UserError: when it cannot be opened.
+    """
     options = OracleOptions.read(dict(need.options), "oracle_options")
-    deciding = options.model_dump(include={"base_url", "structured", "parameters"}, exclude_defaults=True)
-    return recipe | {
-        "template": template("edge_pair").name,
-        "revision": REVISION if need.oracle == "heuristic" else 0,
-        "texts": hash_data(item_fields(ready)),
-        "options": deciding,
-    }
+    limit = (max_cost or options.max_cost) if asking else None
+    return open_oracle(
+        need.oracle,
+        cache=cache,
+        items=list(catalogue(ready).values()),
+        options=options.model_copy(update={"max_cost": limit}),
+        asking=asking,
+    )
 
 
 def edges_file(
@@ -105,6 +128,7 @@ def edges_file(
     seed: int,
     artifacts: ArtifactStore,
     candidates: Callable[[], Path],
+    max_cost: float | None = None,
 ) -> Edges:
     """The edges of a need, picked now when they are not there yet.
 
@@ -115,6 +139,7 @@ def edges_file(
         seed: of the users who are asked, the ratings that are shown, and random controls.
         artifacts: where edges and answers are kept.
         candidates: gives the stage's folder of candidates.
+        max_cost: US dollars that all replies in the artifacts' cache may have cost together.
 
     Raises:
         UserError: when the oracle cannot be opened, or too few answers are valid.
@@ -122,28 +147,27 @@ def edges_file(
     recipe = edges_recipe(need, ready, stage_key, seed)
     folder = artifacts.find(KIND, recipe)
     if folder is None:
-        stage, cache = candidates(), artifacts.root / "oracle.sqlite"
-        folder = artifacts.get(KIND, recipe, lambda to: pick_edges(to, need, ready, stage, seed, cache))
+        oracle = None
+        if need.oracle not in CONTROLS:  # opened first, so that no stage is trained for one that is not there
+            oracle = opened(need, ready, artifacts.root / CACHE, max_cost=max_cost)
+        stage = candidates()
+        folder = artifacts.get(KIND, recipe, lambda to: pick_edges(to, need, ready, stage, seed, oracle))
     told = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     return Edges(folder / FILE, **told)
 
 
-def pick_edges(folder: Path, need: OracleEdges, ready: Prepared, stage: Path, seed: int, cache: Path) -> None:
+def pick_edges(
+    folder: Path, need: OracleEdges, ready: Prepared, stage: Path, seed: int, oracle: Oracle | None
+) -> None:
     """Ask for every drawn user; write edges, answers and a summary."""
-    offers, ratings = read_candidates(stage), read_ratings(stage)
-    offers = offers[offers["items"].map(len) >= 2]
-    drawn = np.random.RandomState(seed).permutation(len(offers))[: round(need.fraction * len(offers))]
-    offers = offers.iloc[np.sort(drawn)].reset_index(drop=True)
+    offers, ratings = drawn_users(read_candidates(stage), need.fraction, seed), read_ratings(stage)
     costs: dict[str, Any] = {}
-    if need.oracle in CONTROLS:
+    if oracle is None:
         label = f"control {need.oracle} (not an LLM)"
         answers = control_answers(need.oracle, offers, ratings, list(item_fields(ready)), seed)
     else:
-        items = catalogue(ready)
-        options = OracleOptions.read(dict(need.options), "oracle_options")
-        oracle = open_oracle(need.oracle, cache=cache, items=list(items.values()), options=options)
         label = oracle.label
-        answers = oracle_answers(oracle, edge_questions(offers, ratings, items, seed))
+        answers = oracle_answers(oracle, edge_questions(offers, ratings, catalogue(ready), seed))
         costs = {row.task: asdict(row) for row in oracle.costs()}
     valid = answers[answers["favourite"].notna()]
     lines = [f"{user}\t{item}\t{LIKED}" for user, item in zip(valid["user"], valid["favourite"], strict=True)]
@@ -153,6 +177,13 @@ def pick_edges(folder: Path, need: OracleEdges, ready: Prepared, stage: Path, se
     rate = len(valid) / len(answers) if len(answers) else 1.0
     summary = {"label": label, "liked": len(valid), "asked": len(answers), "valid_rate": rate, "costs": costs}
     write_json(folder / "summary.json", summary)
+
+
+def drawn_users(offers: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
+    """Rows of the users who are asked about: of those with a choice, a fraction that the seed draws."""
+    offers = offers[offers["items"].map(len) >= 2]
+    drawn = np.random.RandomState(seed).permutation(len(offers))[: round(fraction * len(offers))]
+    return offers.iloc[np.sort(drawn)].reset_index(drop=True)
 
 
 def catalogue(ready: Prepared) -> dict[str, Item]:

@@ -27,6 +27,7 @@ class House:
         source: `--source`, a folder of raw files.
         committed: finished runs that came with the checkout (`reports/runs`).
         device: `cpu`, `cuda` or `cuda:N`.
+        max_cost: `--max-cost`, US dollars that the replies in the artifacts' cache may have cost together.
     """
 
     store: Path
@@ -34,6 +35,7 @@ class House:
     source: Path | None = None
     committed: Path | None = None
     device: str = "cpu"
+    max_cost: float | None = None
 
     @property
     def runs(self) -> RunStore:

@@ -50,9 +50,16 @@ def save_candidates(folder: Path, model: Any, split: Split) -> None:
     lists = [tokens[row[row > 0]] for row in ids]
     values = [row[: len(items)] for row, items in zip(scores, lists, strict=True)]
     pd.DataFrame({"user": users[1:], "items": lists, "scores": values}).to_parquet(folder / _ITEMS)
-    if seen := seen_ratings(split.dataset):
-        columns = {"user": users[seen.users], "item": tokens[seen.items], "rating": seen.values}
-        pd.DataFrame(columns).to_parquet(folder / _RATINGS)
+    if (ratings := training_ratings(split)) is not None:
+        ratings.to_parquet(folder / _RATINGS)
+
+
+def training_ratings(split: Split) -> pd.DataFrame | None:
+    """Columns `user`, `item`, `rating` of everything that trains, in external tokens."""
+    if not (seen := seen_ratings(split.dataset)):
+        return None
+    users, tokens = np.array(split.user_tokens()), np.array(split.item_tokens())
+    return pd.DataFrame({"user": users[seen.users], "item": tokens[seen.items], "rating": seen.values})
 
 
 def read_candidates(folder: Path) -> pd.DataFrame:

@@ -1,15 +1,18 @@
 """Many cells, one after the other in this process or side by side on Ray."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.base.progress import say
 from recbole_llmgraph.data.catalogue import dataset_card
 from recbole_llmgraph.host.config import check_device
 from recbole_llmgraph.model.catalogue import model_card
 from recbole_llmgraph.store.record import RunRecord
 from recbole_llmgraph.store.runs import publish
+from recbole_llmgraph.suite.asking import estimates
 from recbole_llmgraph.suite.cell import Cell, choose_protocol, resolve_cell
 from recbole_llmgraph.suite.house import House, default_data_folder
 from recbole_llmgraph.suite.options import COMMITTED, read_sets, seeds
@@ -19,6 +22,8 @@ from recbole_llmgraph.suite.run import Runner
 
 def house_of(options: argparse.Namespace) -> House:
     """Folders and device that a command's options name, looked at before anything is made."""
+    if options.max_cost is not None and not 0 < options.max_cost < math.inf:
+        raise UserError(f"--max-cost {options.max_cost:g}: expected US dollars above 0")
     if not options.ray_address:  # the cluster's machines answer for theirs
         check_device(options.device)
     return House(
@@ -27,6 +32,7 @@ def house_of(options: argparse.Namespace) -> House:
         source=options.source,
         committed=COMMITTED if COMMITTED.is_dir() else None,
         device=options.device,
+        max_cost=options.max_cost,
     )
 
 
@@ -60,6 +66,8 @@ def run_many(options: argparse.Namespace) -> None:
         for cell in cells:
             settings = ", ".join(f"{k}={v}" for k, v in cell.settings.model_dump().items())
             print(f"{cell.label} ({cell.protocol}, {cell.preset}): {settings}")
+        for line in estimates(Runner(house_of(options)), cells):
+            print(line)
         return
     house, always = house_of(options), options.rerun == "always"
     run_cells(house, cells, read_pool(options, inline=True), always=always, publishing=options.publish)

@@ -118,7 +118,7 @@ def provide(
             case OracleEdges():
                 stage = stage_of(cell, need)
                 key, make = key_of(stage), partial(make_candidates, stage)
-                given.oracle = edges_file(need, ready, key, cell.seed, house.artifacts, make)
+                given.oracle = edges_file(need, ready, key, cell.seed, house.artifacts, make, house.max_cost)
                 given.paths[need.field] = str(given.oracle.path)
                 given.notes.append(given.oracle.note)
                 given.stages.append(Stage(model=need.model, key=key))

@@ -119,16 +119,19 @@ class Runner:
     def _left(self, cell: Cell, kind: str) -> Path:
         """Folder of what a stage leaves; the stage is trained for it where it is not there."""
         key = self.key(cell)
-        recipe = {"model": cell.model.name, "run": key}
-        folder = self.house.artifacts.find(kind, recipe)
+        folder = self.left(cell, kind)
         if folder is None:
             with self.house.alone(cell.dataset.name, cell.model.name, key):
-                if self.house.artifacts.find(kind, recipe) is None:
+                if self.left(cell, kind) is None:
                     self._train_stage(cell, key)
-            folder = self.house.artifacts.find(kind, recipe)
+            folder = self.left(cell, kind)
         if folder is None:
             raise RuntimeError(f"{cell.model.name} trained but leaves no {kind}")
         return folder
+
+    def left(self, cell: Cell, kind: str) -> Path | None:
+        """The same folder, where the stage is trained already."""
+        return self.house.artifacts.find(kind, {"model": cell.model.name, "run": self.key(cell)})
 
     def provide(self, cell: Cell) -> Provided:
         """Everything the cell stands on, made now where it is missing."""

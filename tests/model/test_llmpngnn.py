@@ -125,7 +125,8 @@ def loss_by_hand(model: Any, rows: Any, negatives: torch.Tensor) -> torch.Tensor
         for x in spaces[options.loss_on]:
             for j in drawn:
                 own, other = x[user] @ x[offset + item], x[user] @ x[offset + j]
-                total = total - log_sigma(own - other if liked else other - options.b * own)
+                gap = other - options.b * own if options.disliked == "below" else options.b * own - other
+                total = total - log_sigma(own - other if liked else gap)
         named += [user, offset + item, *(offset + j for j in drawn)]
     for node in named if options.reg_rows == "draws" else sorted(set(named)):
         for table in (model.liked_nodes.weight, model.disliked_nodes.weight):
@@ -133,10 +134,13 @@ def loss_by_hand(model: Any, rows: Any, negatives: torch.Tensor) -> torch.Tensor
     return total + options.reg_weight * squares
 
 
-@pytest.mark.parametrize("reg_rows", ["draws", "once"])
+@pytest.mark.parametrize(("disliked", "reg_rows"), [("below", "draws"), ("below", "once"), ("above", "once")])
 @pytest.mark.parametrize("loss_on", ["branch", "fused", "both"])
-def test_loss_and_gradients_are_those_of_a_loop(loss_on: str, reg_rows: str, workshop: Any) -> None:
-    _, split, model = made(workshop, loss_on=loss_on, reg_rows=reg_rows, reg_weight=0.05, b=1.7)
+def test_loss_and_gradients_are_those_of_a_loop(
+    loss_on: str, disliked: str, reg_rows: str, workshop: Any
+) -> None:
+    changes = {"loss_on": loss_on, "disliked": disliked, "reg_rows": reg_rows}
+    _, split, model = made(workshop, **changes, reg_weight=0.05, b=1.7)
     model.eval()  # no dropout
     with torch.no_grad():
         for parameter in model.parameters():
