@@ -10,8 +10,8 @@ are SiReN's.
     s(u, i) = Z_u . Z_i
     L = - sum_{Bp} ln sigma(z_u.z_i - z_u.z_j) - sum_{Bn} ln sigma(v_u.v_j - b v_u.v_i) + reg |rows of E|^2
 
-with 40 negatives j a rating, P(j) ~ d_j^0.75, never one that the user rated, liked or not. V needs no change
-of sign: its loss makes v_u.v_i low where u dislikes i.
+with 40 negatives j a rating, P(j) ~ d_j^0.75, never one that the user rated, liked or not. As printed, V
+needs no change of sign: its loss makes v_u.v_i low where u dislikes i.
 
 What the paper leaves open or has wrong, each a named setting:
 
@@ -20,8 +20,11 @@ What the paper leaves open or has wrong, each a named setting:
 * `b`: above 1, not published; 2 is the constant in SiReN.
 * `disliked`: printed is ln sigma(v_j - b v_i), which puts a disliked item below one that the user did not
   meet (`below`). SiReN, whose b is 2, has ln sigma(b s_i - s_j): a rating of either sign says that the user
-  chose to watch, so a disliked item goes above as well, less far than a liked one (`above`).
-* `reg_rows`: whether a node's row counts as often as the batch names it (`draws`, as SiReN sums) or once.
+  chose to watch, so a disliked item goes above as well, less far than a liked one (`above`, default). With
+  b > 1 the printed one is lowest where all scores are negative, most of all those of items that many rated:
+  a Z that is trained by it ranks them last (docs/protocols.md).
+* `reg_rows`: whether a node's row counts as often as the batch names it (`draws`, as SiReN sums) or once
+  (default): forty negatives a rating make the first some twenty times as strong, and it underfits.
 * Eq. 4 lacks a minus in an exponent (A is D^-1/2 A D^-1/2 here), and eq. 10's last case is v_u.v_j of a
   triple in Bn. Sums, not means: with means a regulariser of 0.05 would outweigh the loss.
 * Candidates, prompt and language model are not published: see `suite/edges.py` and `oracle/`. The default
@@ -65,11 +68,11 @@ class LLMPNGNNSettings(AugmentedSettings):
     """Negatives are drawn by degree to this power."""
     b: PositiveFloat = 2.0
     """How much further down a disliked item must go than one that the user did not meet."""
-    disliked: Literal["below", "above"] = "below"
+    disliked: Literal["below", "above"] = "above"
     """Where disliked items go, seen from those that the user did not meet: as printed, or as in SiReN."""
     reg_weight: NonNegativeFloat = 0.05
     """Weight of the penalty on rows of both tables."""
-    reg_rows: Literal["draws", "once"] = "draws"
+    reg_rows: Literal["draws", "once"] = "once"
     """Whether a node's row counts as often as the batch names it, or once."""
     attention_dropout: float = Field(default=0.5, ge=0, lt=1)
     loss_on: Literal["branch", "fused", "both"] = "both"
@@ -97,6 +100,9 @@ ablations: dict[str, dict[str, Any]] = {
     "loss_on_branches": {"loss_on": "branch"},
     "loss_on_fusion": {"loss_on": "fused"},
     "b_1": {"b": 1.0},
+    "disliked_below": {"disliked": "below"},
+    "as_printed": {"disliked": "below", "loss_on": "branch"},
+    "reg_draws": {"reg_rows": "draws"},
 }
 
 
