@@ -32,7 +32,7 @@ class Oracle:
         self._counted: set[str] = set()
         if self.options.max_cost is not None and backend.keeps and backend.price is None:
             raise UserError(
-                "max_cost needs prices: oracle_options={price_in: …, price_out: …}, US$ a million tokens"
+                "max_cost needs prices: set price_in and price_out in oracle_options, US$ a million tokens"
             )
 
     @property
