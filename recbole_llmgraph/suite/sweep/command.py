@@ -8,8 +8,8 @@ from pathlib import Path
 
 from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.base.progress import say
-from recbole_llmgraph.data.catalogue import DatasetCard, dataset_card
-from recbole_llmgraph.model.catalogue import ModelCard, model_card
+from recbole_llmgraph.data.catalogue import dataset_card
+from recbole_llmgraph.model.catalogue import model_card
 from recbole_llmgraph.suite.command import guarded
 from recbole_llmgraph.suite.options import Parser, add_common, listing, names, seeds
 from recbole_llmgraph.suite.ray_pool import add_pool, check_address, read_pool
@@ -138,9 +138,3 @@ def _check_search(options: argparse.Namespace) -> None:
             raise UserError(f"{name} {value:g}: expected a number above 0")
     if options.factor < 2:
         raise UserError(f"--factor {options.factor}: expected 2 or more")
-
-
-def sweep_name(card: ModelCard, datasets: Sequence[DatasetCard], axes: Sequence[str], purpose: str) -> str:
-    """Folder of a sweep: `HeLLMPre-beauty-tau-knn_k`, `…-tune` for a search."""
-    told = "-".join(axes) if len(axes) <= 3 else f"{len(axes)}-axes"
-    return "-".join([card.name, *(d.name for d in datasets), told, *(["tune"] if purpose == "tune" else [])])

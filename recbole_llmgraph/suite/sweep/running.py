@@ -20,7 +20,6 @@ from recbole_llmgraph.suite.many import house_of, run_cells
 from recbole_llmgraph.suite.options import read_sets, seeds
 from recbole_llmgraph.suite.ray_pool import Pool, opened, read_pool
 from recbole_llmgraph.suite.sweep.axes import Panel, points, read_panels
-from recbole_llmgraph.suite.sweep.command import sweep_name
 from recbole_llmgraph.suite.sweep.figure import run_figure
 from recbole_llmgraph.suite.sweep.importance import importance
 from recbole_llmgraph.suite.sweep.plan import Place, check_metrics, grid, place
@@ -197,3 +196,9 @@ def plan(
             for point in points(panel) if how == "grid" else []:
                 planned.cell(point, 1)
     return Request(options, command, card, places, panels, seeds(options.seeds), metrics or list(METRICS))
+
+
+def sweep_name(card: ModelCard, datasets: Sequence[DatasetCard], axes: Sequence[str], purpose: str) -> str:
+    """Folder of a sweep: `HeLLMPre-beauty-tau-knn_k`, `…-tune` for a search."""
+    told = "-".join(axes) if len(axes) <= 3 else f"{len(axes)}-axes"
+    return "-".join([card.name, *(d.name for d in datasets), told, *(["tune"] if purpose == "tune" else [])])
