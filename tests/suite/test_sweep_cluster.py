@@ -25,6 +25,7 @@ SWEEP = ROOT / "benchmarks" / "sweep.py"
 #: A dead node is noticed within seconds; the default takes half a minute. No token in the user's home.
 ENVIRONMENT = {
     **os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1",
+    "RAY_worker_niceness": "0",
     "RAY_health_check_initial_delay_ms": "2000", "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "3000", "RAY_health_check_failure_threshold": "3",
     "RECBOLE_LLMGRAPH_CHECKPOINT_SECONDS": "0",
