@@ -33,6 +33,20 @@ def bipartite_adjacency(users: Tensor, items: Tensor, n_users: int, n_items: int
     return SparseMatrix(rows, cols, values, (nodes, nodes))
 
 
+def mean_adjacency(users: Tensor, items: Tensor, n_users: int, n_items: int) -> SparseMatrix:
+    """Build D^-1 (A + I) over users and items: every node becomes the mean of itself and its neighbours.
+
+    Nodes, arguments and errors are those of `bipartite_adjacency`; padding keeps itself alone.
+    """
+    users, items = distinct_pairs(users, items, (n_users, n_items))
+    nodes = n_users + n_items
+    own = torch.arange(nodes, device=users.device)
+    rows = torch.cat([users, items + n_users, own])
+    cols = torch.cat([items + n_users, users, own])
+    values = torch.bincount(rows, minlength=nodes).double().reciprocal()[rows].float()
+    return SparseMatrix(rows, cols, values, (nodes, nodes))
+
+
 def propagate(adjacency: SparseMatrix, x: Tensor) -> Tensor:
     """One step of propagation, `A x`: `[n, d]` to `[n, d]`."""
     return adjacency @ x

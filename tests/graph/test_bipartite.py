@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.nn import LGConv
 
-from recbole_llmgraph.graph.bipartite import bipartite_adjacency, propagate
+from recbole_llmgraph.graph.bipartite import bipartite_adjacency, mean_adjacency, propagate
 from recbole_llmgraph.graph.lightgcn import light_propagation
 
 USERS, ITEMS = 7, 5
@@ -43,6 +43,19 @@ def test_matrix_equals_loops_over_edges(pairs):
         assert not matrix[padding].any()
         assert not matrix[:, padding].any()
     assert torch.isfinite(matrix).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(PAIRS)
+def test_means_are_over_a_node_and_its_neighbours(pairs):
+    x = torch.arange((USERS + ITEMS) * 2.0, dtype=torch.double).view(-1, 2).sin()
+    neighbours: dict[int, set[int]] = {node: {node} for node in range(USERS + ITEMS)}
+    for u, i in ((u, USERS + i) for u, i in pairs if u and i):
+        neighbours[u].add(i)
+        neighbours[i].add(u)
+    expected = torch.stack([x[sorted(neighbours[node])].mean(0) for node in range(USERS + ITEMS)])
+    found = mean_adjacency(*columns(pairs), USERS, ITEMS)(x.float())
+    torch.testing.assert_close(found, expected.float())
 
 
 @settings(max_examples=30, deadline=None)
