@@ -28,7 +28,7 @@ class VBPRSettings(MultimodalSettings):
     reg_weight: NonNegativeFloat = 1e-2
     fidelity: Literal["mmrec", "paper"] = "mmrec"
     use_content: bool = True
-    """False leaves matrix factorisation of the same width."""
+    """False leaves matrix factorisation of width d."""
 
 
 #: Values that sweeps try; lambda in MMRec's ticks.
