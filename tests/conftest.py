@@ -26,17 +26,19 @@ CLUSTERS, PER_CLUSTER, USERS = 6, 8, 72
 #: What the items of each cluster are called; texts of one cluster share these words and no others.
 WORDS = ("nail polish", "hair dryer", "face cream", "shower soap", "eye liner", "beard oil")
 
+GRAPH: dict[str, Any] = {"epochs": 4, "embedding_size": 8, "learning_rate": 0.05, "train_batch_size": 64}
 #: Settings that train in well under a second and still learn.
 FAST: dict[str, dict[str, Any]] = {
     "Pop": {},
-    "BPR": {"epochs": 4, "embedding_size": 8, "learning_rate": 0.05, "train_batch_size": 64},
-    "LightGCN": {
-        "epochs": 4, "embedding_size": 8, "learning_rate": 0.05, "train_batch_size": 64, "n_layers": 2,
+    "BPR": GRAPH,
+    "LightGCN": {**GRAPH, "n_layers": 2},
+    "XSimGCL": {**GRAPH, "contrast_weight": 0.05},
+    "SimGCL": {**GRAPH, "contrast_weight": 0.05, "contrast_reduction": "mean"},
+    "SGL": {**GRAPH, "contrast_weight": 0.05, "n_layers": 2},
+    "LAGCL4Rec": {
+        **GRAPH, "contrast_weight": 0.05, "rerank": "off", "profiles": "metadata", "augment_top": 8,
     },
-    "HeLLMPre": {
-        "epochs": 4, "embedding_size": 8, "learning_rate": 0.05, "train_batch_size": 48, "knn_k": 4,
-        "text_encoder": "tfidf:16", "cl_anchors": 24,
-    },
+    "HeLLMPre": {**GRAPH, "train_batch_size": 48, "knn_k": 4, "text_encoder": "tfidf:16", "cl_anchors": 24},
     "SASRec": {
         "epochs": 3, "embedding_size": 8, "inner_size": 16, "learning_rate": 0.02, "train_batch_size": 64,
         "max_history": 6, "hidden_dropout_prob": 0.1, "attn_dropout_prob": 0.1,
@@ -75,7 +77,7 @@ FAST: dict[str, dict[str, Any]] = {
 #: The multimodal baselines have theirs in a file beside this one.
 FAST |= yaml.safe_load((Path(__file__).parent / "multimodal.yaml").read_text())
 #: Protocol of the models that need ratings; the others run under `seq`.
-PROTOCOL = {"LLMPNGNN": "rate"}
+PROTOCOL = {"LLMPNGNN": "rate", "LAGCL4Rec": "sign"}
 #: For all of them: validate every epoch, never stop early.
 COMMON: dict[str, Any] = {"eval_step": 1, "stopping_step": 0}
 

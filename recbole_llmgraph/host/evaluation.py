@@ -66,8 +66,13 @@ class Judge:
 
     @torch.no_grad()
     def __call__(self, model: Any, part: Literal["valid", "test"], what: str = "") -> Judgement:
-        """Rank all items for every user of a part. `model` gives `full_sort_predict`."""
+        """Rank all items for every user of a part.
+
+        `model` gives `full_sort_predict`; where it has `enter_part`, it is told which part is judged.
+        """
         model.eval()
+        if hasattr(model, "enter_part"):
+            model.enter_part(part)
         loader = getattr(self.split, part)
         batches = self._batches(loader)
         started = time.perf_counter()

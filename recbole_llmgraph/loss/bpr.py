@@ -3,6 +3,9 @@
 from torch import Tensor
 from torch.nn import functional as F
 
+#: Added to the probability in `floored_bpr`.
+FLOOR = 1e-5
+
 
 def bpr(positive: Tensor, negative: Tensor) -> Tensor:
     """Mean of -ln sigma(positive - negative) (Rendle et al., BPR, UAI 2009), finite for any score.
@@ -12,6 +15,16 @@ def bpr(positive: Tensor, negative: Tensor) -> Tensor:
         negative: scores of what the user did not choose, any shape that broadcasts to `positive`.
     """
     return F.softplus(negative - positive).mean()
+
+
+def floored_bpr(positive: Tensor, negative: Tensor) -> Tensor:
+    """Mean of -ln(1e-5 + sigma(positive - negative)): SELFRec's form, flat where a pair is lost by far.
+
+    Args:
+        positive: `[B]` scores of what the user chose.
+        negative: `[B]` scores of what the user did not choose.
+    """
+    return -(FLOOR + (positive - negative).sigmoid()).log().mean()
 
 
 def dual_bpr_positive(positive: Tensor, negative: Tensor) -> Tensor:

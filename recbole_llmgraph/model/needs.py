@@ -68,4 +68,96 @@ class OracleEdges:
     model: str = "LightGCN"
 
 
-Need = TextFeatures | ItemFeature | ItemTable | UserTable | ItemTexts | OracleEdges
+@dataclass(frozen=True)
+class Augmentation:
+    """Liked and disliked candidates of an earlier stage, as many of each, for some users (LAGCL4Rec).
+
+    Attributes:
+        field: setting that holds the file of edges.
+        sides: `both`, `positive` or `negative`: what is kept of the balanced choice.
+        users: `cold` (fewer training ratings than the median user) or `all`.
+        k: most items of each sign a user.
+        top: positives are chosen among this many best candidates.
+        until: negatives among those from there to this rank.
+        oracle: who chooses.
+        profiles: what items and users are described by.
+        options: of the oracle.
+        model: the stage that offers candidates.
+    """
+
+    field: str
+    sides: str
+    users: str
+    k: int
+    top: int
+    until: int
+    oracle: str
+    profiles: str
+    options: Mapping[str, Any]
+    model: str
+
+
+@dataclass(frozen=True)
+class Groups:
+    """A group for every item and user.
+
+    Attributes:
+        field: setting that holds the file.
+        source: `oracle`, `replay`, `kmeans` or `random`.
+        counts: groups of items and of users, 0 for the rounded root of their number.
+        oracle: who groups, for `oracle`.
+        profiles: what items and users are described by.
+        options: of the oracle.
+    """
+
+    field: str
+    source: str
+    counts: tuple[int, int]
+    oracle: str
+    profiles: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RerankTexts:
+    """What a reranker reads of items and users, made from the training part."""
+
+    field: str
+    oracle: str
+    profiles: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Reranker:
+    """A classifier that is trained on the hold-out alone, on candidates of a stage that did not see it.
+
+    Attributes:
+        field: setting that holds its folder.
+        plan: all settings that decide its training.
+        oracle: who describes users and items.
+        profiles: how.
+        options: of the oracle.
+        model: the stage that offers candidates.
+    """
+
+    field: str
+    plan: Mapping[str, Any]
+    oracle: str
+    profiles: str
+    options: Mapping[str, Any]
+    model: str
+
+
+Need = (
+    TextFeatures
+    | ItemFeature
+    | ItemTable
+    | UserTable
+    | ItemTexts
+    | OracleEdges
+    | Augmentation
+    | Groups
+    | RerankTexts
+    | Reranker
+)

@@ -8,7 +8,7 @@ from recbole_llmgraph.base.hashing import hash_data
 from recbole_llmgraph.data.catalogue import DatasetCard
 from recbole_llmgraph.host.config import PROTOCOLS, has_hold_out, measured, protocol_values
 from recbole_llmgraph.model.catalogue import ModelCard, Preset
-from recbole_llmgraph.model.needs import Need, OracleEdges
+from recbole_llmgraph.model.needs import Augmentation, Need, OracleEdges, Reranker
 from recbole_llmgraph.train.settings import TrainSettings
 
 #: Settings given on the command line: model name ('' for every named model) -> key -> value.
@@ -108,15 +108,29 @@ def resolve_cell(
     for need in cell.needs:
         if need.field in asked:
             raise UserError(f"{model.name}.{need.field}: the suite provides this file; leave it out")
-        if isinstance(need, OracleEdges) and not has_hold_out(protocol):
-            raise UserError(
-                f"{model.name}.oracle={need.oracle}: edges are ratings, which protocol {protocol} has not; "
-                "type --protocol rate, or --set oracle=off"
-            )
+        if not has_hold_out(protocol):
+            _refuse_unrated(model.name, need, protocol)
     if settings.valid_metric not in (known := measured(protocol)):
         told = f"{model.name}.valid_metric={settings.valid_metric}"
         raise UserError(f"{told}: protocol {protocol} measures {', '.join(known)}")
     return cell
+
+
+def _refuse_unrated(model: str, need: Need, protocol: str) -> None:
+    """Refuse what only a protocol with ratings and a hold-out has."""
+    match need:
+        case OracleEdges():
+            what, mend = f"oracle={need.oracle}: edges are ratings", "--protocol rate, or --set oracle=off"
+        case Augmentation():
+            what, mend = f"augment={need.sides}: edges are ratings", "--protocol sign, or --set augment=none"
+        case Reranker():
+            what, mend = (
+                "rerank=classifier: it learns from a hold-out",
+                "--protocol sign, or --set rerank=off",
+            )
+        case _:
+            return
+    raise UserError(f"{model}.{what}, which protocol {protocol} has not; type {mend}")
 
 
 def choose_protocol(models: list[ModelCard], dataset: DatasetCard, asked: str | None) -> str:

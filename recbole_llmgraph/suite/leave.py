@@ -8,7 +8,7 @@ import pandas as pd
 
 from recbole_llmgraph.artifact.store import ArtifactStore
 from recbole_llmgraph.artifact.tables import save_table
-from recbole_llmgraph.host.dataset import Split, seen_ratings
+from recbole_llmgraph.host.dataset import Split, seen_ratings, target_pairs
 from recbole_llmgraph.host.evaluation import best_unseen
 
 TABLE_FILE = "table.safetensors"
@@ -60,6 +60,27 @@ def training_ratings(split: Split) -> pd.DataFrame | None:
         return None
     users, tokens = np.array(split.user_tokens()), np.array(split.item_tokens())
     return pd.DataFrame({"user": users[seen.users], "item": tokens[seen.items], "rating": seen.values})
+
+
+def rating_rows(split: Split) -> pd.DataFrame:
+    """Columns `user`, `item` (tokens) and `rating` of everything training may know, by user and item.
+
+    Ratings are NaN where the protocol has none: every row is then a liking.
+    """
+    rows = training_ratings(split)
+    if rows is None:
+        users, tokens = np.array(split.user_tokens()), np.array(split.item_tokens())
+        pairs = split.training_pairs
+        rows = pd.DataFrame({"user": users[pairs[0]], "item": tokens[pairs[1]], "rating": np.nan})
+    return rows.sort_values(["user", "item"], ignore_index=True)
+
+
+def target_rows(split: Split) -> pd.DataFrame:
+    """Columns `user` and `item` (tokens) of the validation targets, by user and item."""
+    users, items = target_pairs(split.valid)
+    names, tokens = np.array(split.user_tokens()), np.array(split.item_tokens())
+    rows = pd.DataFrame({"user": names[users], "item": tokens[items]})
+    return rows.sort_values(["user", "item"], ignore_index=True)
 
 
 def read_candidates(folder: Path) -> pd.DataFrame:

@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
+
 from recbole_llmgraph.artifact.tables import load_table
 from recbole_llmgraph.artifact.text_features import text_features_file, text_features_identity
 from recbole_llmgraph.base.files import new_file
@@ -14,18 +16,30 @@ from recbole_llmgraph.data.prepare import Prepared
 from recbole_llmgraph.data.side import feature_file, item_texts, unknown_provenance
 from recbole_llmgraph.model.catalogue import model_card
 from recbole_llmgraph.model.needs import (
+    Augmentation,
+    Groups,
     ItemFeature,
     ItemTable,
     ItemTexts,
     Need,
     OracleEdges,
+    Reranker,
+    RerankTexts,
     TextFeatures,
     UserTable,
 )
 from recbole_llmgraph.store.record import Stage
+from recbole_llmgraph.suite.augment import augmentation_file, augmentation_recipe
 from recbole_llmgraph.suite.cell import Cell, resolve_cell
 from recbole_llmgraph.suite.edges import Edges, edges_file, edges_recipe
+from recbole_llmgraph.suite.groups import groups_file, groups_recipe
 from recbole_llmgraph.suite.house import House
+from recbole_llmgraph.suite.rerank import (
+    reranker_file,
+    reranker_recipe,
+    texts_file,
+    texts_recipe,
+)
 
 #: Whose vectors a table holds.
 Side = Literal["item", "user"]
@@ -35,8 +49,12 @@ KeyOf = Callable[[Cell], str]
 MakeTable = Callable[[Cell, Side], Path]
 #: Folder of a cell's candidates, likewise.
 MakeCandidates = Callable[[Cell], Path]
+#: Training ratings of a cell, by token.
+ReadRows = Callable[[Cell], pd.DataFrame]
 #: Needs that an earlier cell meets.
-Staged = ItemTable | UserTable | OracleEdges
+Staged = ItemTable | UserTable | OracleEdges | Augmentation | Reranker
+#: Needs whose oracle's options are in their identity, as far as they decide anything.
+ASKED = OracleEdges | Augmentation | Groups | RerankTexts | Reranker
 #: Settings that a stage which offers candidates goes without: it has no edges of its own.
 OF_EDGES = ("oracle", "edge_fraction", "oracle_options")
 
@@ -63,7 +81,7 @@ class Provided:
 def identify(cell: Cell, ready: Prepared, key_of: KeyOf) -> dict[str, str]:
     """Identity of everything a cell stands on, by the setting it fills; nothing is made or trained."""
     found = {need.field: _identity(need, cell, ready, key_of) for need in cell.needs}
-    if any(isinstance(need, OracleEdges) for need in cell.needs):
+    if any(isinstance(need, ASKED) for need in cell.needs):
         found["oracle_options"] = ""  # those that decide anything are in the edges' identity
     return found
 
@@ -81,6 +99,14 @@ def _identity(need: Need, cell: Cell, ready: Prepared, key_of: KeyOf) -> str:
             return hash_data(_text_lines(ready))
         case OracleEdges():
             return hash_data(edges_recipe(need, ready, key_of(stage_of(cell, need)), cell.seed))
+        case Augmentation():
+            return hash_data(augmentation_recipe(need, ready, key_of(stage_of(cell, need)), cell.seed))
+        case Groups():
+            return hash_data(groups_recipe(need, ready, cell))
+        case RerankTexts():
+            return hash_data(texts_recipe(need, ready, cell))
+        case Reranker():
+            return hash_data(reranker_recipe(need, ready, cell, key_of(stage_of(cell, need))))
 
 
 def provide(
@@ -90,6 +116,8 @@ def provide(
     key_of: KeyOf,
     make_table: MakeTable,
     make_candidates: MakeCandidates,
+    read_rows: ReadRows,
+    read_targets: ReadRows,
 ) -> Provided:
     """Meet every need of a cell: encode, read, train."""
     given = Provided()
@@ -122,12 +150,37 @@ def provide(
                 given.paths[need.field] = str(given.oracle.path)
                 given.notes.append(given.oracle.note)
                 given.stages.append(Stage(model=need.model, key=key))
+            case Augmentation():
+                stage = stage_of(cell, need)
+                key, make = key_of(stage), partial(make_candidates, stage)
+                limit = house.max_cost
+                given.oracle = augmentation_file(need, ready, key, cell.seed, house.artifacts, make, limit)
+                given.paths[need.field] = str(given.oracle.path)
+                given.notes.append(given.oracle.note)
+                given.stages.append(Stage(model=need.model, key=key))
+            case Groups():
+                grouped = groups_file(need, ready, cell, house, partial(read_rows, cell))
+                given.paths[need.field] = str(grouped.path)
+                given.notes += grouped.notes
+            case RerankTexts():
+                given.paths[need.field] = str(texts_file(need, ready, cell, house, partial(read_rows, cell)))
+                given.paths["rerank_max_cost"] = str(house.max_cost or "")
+            case Reranker():
+                stage = stage_of(cell, need)
+                key, make = key_of(stage), partial(make_candidates, stage)
+                rows = partial(read_rows, cell.selecting), partial(read_targets, cell.selecting)
+                trained = reranker_file(need, ready, cell, house, key, make, *rows)
+                given.paths[need.field] = str(trained.path)
+                given.notes += trained.notes
+                given.stages.append(Stage(model=need.model, key=key))
     return given
 
 
 def stage_of(cell: Cell, need: Staged) -> Cell:
     """The earlier cell that meets a need."""
-    return stage_cell(cell, need.model, OF_EDGES if isinstance(need, OracleEdges) else ())
+    edged = isinstance(need, OracleEdges | Augmentation | Reranker)
+    stage = stage_cell(cell, need.model, OF_EDGES if edged else ())
+    return stage.selecting if isinstance(need, Reranker) else stage
 
 
 def stage_cell(cell: Cell, model: str, without: Collection[str] = ()) -> Cell:

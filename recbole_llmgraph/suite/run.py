@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from recbole_llmgraph.host.config import has_hold_out, make_config, recbole_valu
 from recbole_llmgraph.host.dataset import Split, load_split
 from recbole_llmgraph.host.evaluation import Judge, Judgement, Mask
 from recbole_llmgraph.host.models import config_values
+from recbole_llmgraph.model.catalogue import model_card
 from recbole_llmgraph.store.record import Code, Cost, Parameters, RunRecord
-from recbole_llmgraph.suite.cell import Cell
+from recbole_llmgraph.suite.cell import Cell, resolve_cell
 from recbole_llmgraph.suite.facts import keep_facts
 from recbole_llmgraph.suite.house import House, dataset_fingerprint
-from recbole_llmgraph.suite.leave import CANDIDATES, TABLE_FILE, keep
+from recbole_llmgraph.suite.leave import CANDIDATES, TABLE_FILE, keep, rating_rows, target_rows
 from recbole_llmgraph.suite.measure import (
     code_version,
     environment,
@@ -38,6 +39,8 @@ from recbole_llmgraph.train.trainer import Trainer
 
 #: Kept beside a run in `--store`, never published.
 WEIGHTS_FILE = "weights.safetensors"
+#: A model without settings of its own, by which a split is loaded that belongs to no run.
+PLAIN = "Pop"
 
 
 @dataclass
@@ -136,7 +139,30 @@ class Runner:
     def provide(self, cell: Cell) -> Provided:
         """Everything the cell stands on, made now where it is missing."""
         ready = self.house.ready(cell.dataset)
-        return provide(cell, self.house, ready, self.key, self.table, self.candidates)
+        making = (self.table, self.candidates, self.training_rows, self.hold_out_rows)
+        return provide(cell, self.house, ready, self.key, *making)
+
+    def training_rows(self, cell: Cell) -> pd.DataFrame:
+        """Columns `user`, `item` (tokens) and `rating` of what a cell may train on; NaN without ratings."""
+        return rating_rows(self._plain_split(cell))
+
+    def hold_out_rows(self, cell: Cell) -> pd.DataFrame:
+        """Columns `user` and `item` (tokens) of what validates a cell."""
+        return target_rows(self._plain_split(cell))
+
+    def _plain_split(self, cell: Cell) -> Split:
+        """A cell's split, by a model that stands on nothing."""
+        plain = resolve_cell(
+            model_card(PLAIN),
+            cell.dataset,
+            protocol=cell.protocol,
+            preset="quick",
+            seed=cell.seed,
+            overrides={},
+        )
+        plain = replace(plain, held_out=cell.held_out)
+        ready = self.house.ready(cell.dataset)
+        return load_split(make_cell_config(plain, plain.settings, ready, self.house.device))
 
     def fit(self, cell: Cell, key: str) -> Fitted:
         """Train a cell and judge it on the validation part alone, resuming what an earlier sitting left.

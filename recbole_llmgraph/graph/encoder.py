@@ -1,0 +1,170 @@
+"""Graph encoders whose layers, or whose graphs, are shaken to give views for a contrastive loss.
+
+| encoder | scores read | views |
+|---|---|---|
+| `LightEncoder` | mean of layers 0 .. L | none |
+| `SGLEncoder` | mean of layers 0 .. L | the same on two graphs that lack some edges, drawn every epoch |
+| `SimGCLEncoder` | mean of layers 1 .. L | the same twice with noise in every layer: three propagations |
+| `XSimGCLEncoder` | mean of layers 1 .. L | that mean, with noise, and one of its layers: one propagation |
+
+Papers: LightGCN (SIGIR 2020), SGL (SIGIR 2021), SimGCL (SIGIR 2022), XSimGCL (TKDE 2023).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recbole_llmgraph.graph.bipartite import bipartite_adjacency
+from recbole_llmgraph.graph.lightgcn import light_propagation
+from recbole_llmgraph.graph.sparse import SparseMatrix, distinct_pairs
+
+
+class Views(NamedTuple):
+    """What a training step reads, `[n, d]` each."""
+
+    final: Tensor
+    """Nodes whose inner products are scores."""
+    anchor: Tensor | None
+    """One view, None without contrast."""
+    other: Tensor | None
+    """The other."""
+
+
+def noisy_layers(adjacency: SparseMatrix, x: Tensor, n_layers: int, noise: float) -> list[Tensor]:
+    """Layers 1 .. L of y = A x, x <- y + sign(y) * normalize(U[0, 1)) * noise (XSimGCL eq. 6-7).
+
+    Args:
+        adjacency: `[n, n]`.
+        x: `[n, d]`, layer 0.
+        n_layers: L, at least 1.
+        noise: length of each row's shift; 0 draws nothing.
+
+    Returns:
+        L tensors `[n, d]`.
+    """
+    layers = []
+    for _ in range(n_layers):
+        x = adjacency @ x
+        if noise:
+            shift = F.normalize(torch.rand_like(x), dim=-1).mul_(x.detach().sign()).mul_(noise)
+            x = x + shift
+        layers.append(x)
+    return layers
+
+
+def layer_mean(layers: list[Tensor]) -> Tensor:
+    """Mean of layers. `[n, d]`"""
+    total = layers[0]
+    for layer in layers[1:]:
+        total = total + layer
+    return total / len(layers)
+
+
+class LightEncoder(nn.Module):
+    """LightGCN: no views.
+
+    Args:
+        users: `[E]` who chose
+        items: `[E]` what.
+        n_users: number of users, padding included.
+        n_items: number of items, padding included.
+        n_layers: L.
+    """
+
+    def __init__(self, users: Tensor, items: Tensor, n_users: int, n_items: int, n_layers: int) -> None:
+        super().__init__()
+        self.sizes, self.n_layers = (n_users, n_items), n_layers
+        self.adjacency = bipartite_adjacency(users, items, n_users, n_items)
+
+    def new_epoch(self) -> None:
+        """Draw what an epoch holds fixed."""
+
+    def clean(self, x: Tensor) -> Tensor:
+        """Nodes for scoring. `[n, d]`"""
+        return light_propagation(self.adjacency, x, self.n_layers)
+
+    def forward(self, x: Tensor) -> Views:
+        """Nodes and views of a training step."""
+        return Views(self.clean(x), None, None)
+
+
+class SGLEncoder(LightEncoder):
+    """SGL with edge dropout: two graphs an epoch, each without a fraction `drop` of the edges."""
+
+    def __init__(
+        self, users: Tensor, items: Tensor, n_users: int, n_items: int, n_layers: int, *, drop: float
+    ) -> None:
+        super().__init__(users, items, n_users, n_items, n_layers)
+        pairs = distinct_pairs(users, items, self.sizes)
+        self.register_buffer("pairs", torch.stack(pairs), persistent=False)
+        self.drop = drop
+        self.graphs: list[SparseMatrix] = []
+
+    pairs: Tensor
+
+    def new_epoch(self) -> None:
+        """Draw the two graphs, each normalised by its own degrees."""
+        kept = round(self.pairs.shape[1] * (1 - self.drop))
+        self.graphs = []
+        for _ in range(2):
+            rows = torch.randperm(self.pairs.shape[1], device=self.pairs.device)[:kept]
+            users, items = self.pairs[:, rows]
+            self.graphs.append(bipartite_adjacency(users, items, *self.sizes))
+
+    def forward(self, x: Tensor) -> Views:
+        """Three propagations."""
+        if not self.graphs:
+            self.new_epoch()
+        anchor, other = (light_propagation(graph, x, self.n_layers) for graph in self.graphs)
+        return Views(self.clean(x), anchor, other)
+
+
+class SimGCLEncoder(LightEncoder):
+    """SimGCL: noise in place of dropped edges."""
+
+    def __init__(
+        self, users: Tensor, items: Tensor, n_users: int, n_items: int, n_layers: int, *, noise: float
+    ) -> None:
+        super().__init__(users, items, n_users, n_items, n_layers)
+        if n_layers < 1:
+            raise ValueError(f"n_layers must be at least 1, not {n_layers}: layer 0 is not read")
+        self.noise = noise
+
+    def clean(self, x: Tensor) -> Tensor:
+        """Mean of layers 1 .. L, which is A times the mean of layers 0 .. L - 1. `[n, d]`"""
+        return light_propagation(self.adjacency, self.adjacency @ x, self.n_layers - 1)
+
+    def forward(self, x: Tensor) -> Views:
+        """Three propagations."""
+        anchor, other = (
+            layer_mean(noisy_layers(self.adjacency, x, self.n_layers, self.noise)) for _ in range(2)
+        )
+        return Views(self.clean(x), anchor, other)
+
+
+class XSimGCLEncoder(SimGCLEncoder):
+    """XSimGCL: what is scored is perturbed too, and contrasted with layer `contrast_layer` (1 .. L)."""
+
+    def __init__(
+        self,
+        users: Tensor,
+        items: Tensor,
+        n_users: int,
+        n_items: int,
+        n_layers: int,
+        *,
+        noise: float,
+        contrast_layer: int,
+    ) -> None:
+        super().__init__(users, items, n_users, n_items, n_layers, noise=noise)
+        if not 1 <= contrast_layer <= n_layers:
+            raise ValueError(f"contrast_layer must lie in 1 .. {n_layers}, not {contrast_layer}")
+        self.contrast_layer = contrast_layer
+
+    def forward(self, x: Tensor) -> Views:
+        """One propagation for all losses."""
+        layers = noisy_layers(self.adjacency, x, self.n_layers, self.noise)
+        final = layer_mean(layers)
+        return Views(final, final, layers[self.contrast_layer - 1])
