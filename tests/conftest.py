@@ -35,9 +35,7 @@ FAST: dict[str, dict[str, Any]] = {
     "XSimGCL": {**GRAPH, "contrast_weight": 0.05},
     "SimGCL": {**GRAPH, "contrast_weight": 0.05, "contrast_reduction": "mean"},
     "SGL": {**GRAPH, "contrast_weight": 0.05, "n_layers": 2},
-    "LAGCL4Rec": {
-        **GRAPH, "contrast_weight": 0.05, "rerank": "off", "profiles": "metadata", "augment_top": 8,
-    },
+    "LAGCL4Rec": {**GRAPH, "contrast_weight": 0.05, "rerank": "off", "augment_top": 8},
     "HeLLMPre": {**GRAPH, "train_batch_size": 48, "knn_k": 4, "text_encoder": "tfidf:16", "cl_anchors": 24},
     "SASRec": {
         "epochs": 3, "embedding_size": 8, "inner_size": 16, "learning_rate": 0.02, "train_batch_size": 64,

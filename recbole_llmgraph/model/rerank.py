@@ -139,7 +139,7 @@ class OracleReranker:
         if not self.listwise:
             return [rerank_point(profile, candidate, **taste) for candidate in candidates]
         told = [float(score) for score in scores[: len(names)]]
-        return [rerank_list(profile, candidates, scores=told, **taste)] if names else []
+        return [rerank_list(profile, candidates, scores=told, **taste)] if len(names) > 1 else []
 
 
 class ClassifierReranker:

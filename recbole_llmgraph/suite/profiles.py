@@ -106,9 +106,12 @@ class Asking(Protocol):
     """What a need says of its oracle."""
 
     @property
-    def oracle(self) -> str: ...
+    def oracle(self) -> str:
+        """Who is asked."""
+
     @property
-    def options(self) -> Mapping[str, Any]: ...
+    def options(self) -> Mapping[str, Any]:
+        """Options."""
 
 
 def opened_for(need: Asking, ready: Prepared, cache: Path, max_cost: float | None) -> Oracle:

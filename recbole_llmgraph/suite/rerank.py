@@ -19,6 +19,7 @@ from recbole_llmgraph.base.progress import say
 from recbole_llmgraph.data.prepare import Prepared
 from recbole_llmgraph.model.needs import Reranker, RerankTexts
 from recbole_llmgraph.model.rerank import WEIGHTS, Texts, open_classifier, prompt_pieces
+from recbole_llmgraph.oracle.questions import Task
 from recbole_llmgraph.suite.augment import oracle_recipe
 from recbole_llmgraph.suite.edges import CACHE
 from recbole_llmgraph.suite.house import House, dataset_fingerprint
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from recbole_llmgraph.suite.cell import Cell
 
 TEXTS, RERANKER, FILE = "rerank_texts", "reranker", "texts.json"
+#: What an oracle is asked here, or by the model.
+TASKS: tuple[Task, ...] = ("item_profile", "user_profile", "rerank_point", "rerank_list")
 #: Candidates of the stage that negatives are drawn from.
 AMONG = 50
 #: Gives rows by token.
@@ -53,7 +56,7 @@ def texts_recipe(need: RerankTexts | Reranker, ready: Prepared, cell: "Cell") ->
     """Everything that decides the texts; nothing is asked."""
     split = {"protocol": cell.protocol, "held_out": cell.held_out, "seed": cell.seed}
     read = {**profiles_recipe(ready, need.profiles), "dataset": dataset_fingerprint(ready, None)}
-    return {**split, **read, **oracle_recipe(need.oracle, need.options, "item_profile", "user_profile")}
+    return {**split, **read, **oracle_recipe(need.oracle, need.options, *TASKS)}
 
 
 def texts_file(need: RerankTexts | Reranker, ready: Prepared, cell: "Cell", house: House, rows: Rows) -> Path:
