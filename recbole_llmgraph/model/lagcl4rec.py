@@ -346,9 +346,12 @@ class LAGCL4Rec(ContrastiveGCN):
 
     def _seen(self, users: Tensor) -> Tensor:
         """What each user was trained on. `[B, N]`"""
-        rows = torch.zeros(self.n_users, self.n_items, dtype=torch.bool)
-        rows[self._met] = True
-        return rows[users.cpu()].to(users.device)
+        place = torch.full((self.n_users,), -1)
+        place[users.cpu()] = torch.arange(len(users))
+        rows, items = place[self._met[0]], self._met[1]
+        mask = torch.zeros(len(users), self.n_items, dtype=torch.bool)
+        mask[rows[rows >= 0], items[rows >= 0]] = True
+        return mask.to(users.device)
 
     def _asked(self, users: Tensor, items: Tensor, values: Tensor) -> Any:
         """Opinions of items `[B, k]`, 0 where there is none, by external tokens."""

@@ -121,8 +121,8 @@ def make_groups(
         found = released_groups(ready, house.source)
         if found is None:
             raise UserError(
-                f"groups=replay: no released groups for {ready.card.name} in --source or the source folders; "
-                "type --set groups=kmeans, or oracle"
+                f"groups=replay: no released groups for {ready.card.name} in --source or the source folders"
+                f"{_wanted(ready)}; type --set groups=kmeans, or oracle"
             )
         return found, "replayed from LAGCL4Rec's release"
     if need.source == "random":
@@ -136,6 +136,12 @@ def make_groups(
     users = [Item(user, text) for user, text in words.items()]
     sides = (("item", list(items.values()), need.counts[0]), ("user", users, need.counts[1]))
     return {side: ask_groups(oracle, members, n, side) for side, members, n in sides}, oracle.label
+
+
+def _wanted(ready: Prepared) -> str:
+    """Which files would do."""
+    names = [name for name, _ in RELEASED.get(ready.card.name, {}).values()]
+    return f" ({' and '.join(names)} of LQgdwind/LAGCL4Rec, dataset/{ready.card.name}/)" if names else ""
 
 
 def _notes(need: Groups, ready: Prepared) -> list[str]:

@@ -54,7 +54,7 @@ ReadRows = Callable[[Cell], pd.DataFrame]
 #: Needs that an earlier cell meets.
 Staged = ItemTable | UserTable | OracleEdges | Augmentation | Reranker
 #: Needs whose oracle's options are in their identity, as far as they decide anything.
-ASKED = OracleEdges | Augmentation | Groups | RerankTexts | Reranker
+Asked = OracleEdges | Augmentation | Groups | RerankTexts | Reranker
 #: Settings that a stage which offers candidates goes without: it has no edges of its own.
 OF_EDGES = ("oracle", "edge_fraction", "oracle_options")
 
@@ -81,7 +81,7 @@ class Provided:
 def identify(cell: Cell, ready: Prepared, key_of: KeyOf) -> dict[str, str]:
     """Identity of everything a cell stands on, by the setting it fills; nothing is made or trained."""
     found = {need.field: _identity(need, cell, ready, key_of) for need in cell.needs}
-    if any(isinstance(need, ASKED) for need in cell.needs):
+    if any(isinstance(need, Asked) for need in cell.needs):
         found["oracle_options"] = ""  # those that decide anything are in the edges' identity
     return found
 
@@ -143,37 +143,48 @@ def provide(
                     given.stages.append(used)
             case ItemTexts():
                 given.paths[need.field] = str(_text_file(ready, house))
-            case OracleEdges():
-                stage = stage_of(cell, need)
-                key, make = key_of(stage), partial(make_candidates, stage)
-                given.oracle = edges_file(need, ready, key, cell.seed, house.artifacts, make, house.max_cost)
-                given.paths[need.field] = str(given.oracle.path)
-                given.notes.append(given.oracle.note)
-                given.stages.append(Stage(model=need.model, key=key))
-            case Augmentation():
-                stage = stage_of(cell, need)
-                key, make = key_of(stage), partial(make_candidates, stage)
-                limit = house.max_cost
-                given.oracle = augmentation_file(need, ready, key, cell.seed, house.artifacts, make, limit)
-                given.paths[need.field] = str(given.oracle.path)
-                given.notes.append(given.oracle.note)
-                given.stages.append(Stage(model=need.model, key=key))
-            case Groups():
-                grouped = groups_file(need, ready, cell, house, partial(read_rows, cell))
-                given.paths[need.field] = str(grouped.path)
-                given.notes += grouped.notes
-            case RerankTexts():
-                given.paths[need.field] = str(texts_file(need, ready, cell, house, partial(read_rows, cell)))
-                given.paths["rerank_max_cost"] = str(house.max_cost or "")
-            case Reranker():
-                stage = stage_of(cell, need)
-                key, make = key_of(stage), partial(make_candidates, stage)
-                rows = partial(read_rows, cell.selecting), partial(read_targets, cell.selecting)
-                trained = reranker_file(need, ready, cell, house, key, make, *rows)
-                given.paths[need.field] = str(trained.path)
-                given.notes += trained.notes
-                given.stages.append(Stage(model=need.model, key=key))
+            case _:
+                _meet_asked(need, cell, house, ready, given, key_of, make_candidates, read_rows, read_targets)
     return given
+
+
+def _meet_asked(
+    need: Asked,
+    cell: Cell,
+    house: House,
+    ready: Prepared,
+    given: Provided,
+    key_of: KeyOf,
+    make_candidates: MakeCandidates,
+    read_rows: ReadRows,
+    read_targets: ReadRows,
+) -> None:
+    """Meet a need for which an oracle, or what stands in for one, is asked."""
+    if isinstance(need, Groups):
+        grouped = groups_file(need, ready, cell, house, partial(read_rows, cell))
+        given.paths[need.field] = str(grouped.path)
+        given.notes += grouped.notes
+        return
+    if isinstance(need, RerankTexts):
+        given.paths[need.field] = str(texts_file(need, ready, cell, house, partial(read_rows, cell)))
+        given.paths["rerank_max_cost"] = str(house.max_cost or "")
+        return
+    stage = stage_of(cell, need)
+    key, make = key_of(stage), partial(make_candidates, stage)
+    if isinstance(need, Reranker):
+        rows = partial(read_rows, cell.selecting), partial(read_targets, cell.selecting)
+        trained = reranker_file(need, ready, cell, house, key, make, *rows)
+        given.paths[need.field] = str(trained.path)
+        given.notes += trained.notes
+    else:
+        common = ready, key, cell.seed, house.artifacts, make, house.max_cost
+        if isinstance(need, OracleEdges):
+            given.oracle = edges_file(need, *common)
+        else:
+            given.oracle = augmentation_file(need, *common)
+        given.paths[need.field] = str(given.oracle.path)
+        given.notes.append(given.oracle.note)
+    given.stages.append(Stage(model=need.model, key=key))
 
 
 def stage_of(cell: Cell, need: Staged) -> Cell:
