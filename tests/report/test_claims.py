@@ -19,8 +19,9 @@ from recbole_llmgraph.report.claims import (
 )
 from recbole_llmgraph.report.claims_page import claims_page
 from recbole_llmgraph.report.paired import gain_interval, mean_interval
+from recbole_llmgraph.report.published import published_cells, published_table
 
-LEAST = {"galrec": 8, "hellm": 8, "llmpngnn": 4, "lagcl4rec": 4}
+LEAST = {"galrec": 8, "hellm": 8, "llmpngnn": 4, "lagcl4rec": 4, "multimodal": 21}
 
 
 def ledger(*claims: dict) -> Ledger:
@@ -50,6 +51,27 @@ def test_every_paper_has_its_claims_and_each_can_be_judged() -> None:
     assert [one.name for one in choose_ledgers(["he", "lag"])] == ["hellm", "lagcl4rec"]
     with pytest.raises(UserError, match="no ledger of claims 'x'"):
         choose_ledgers(["x"])
+
+
+def test_the_conventional_block_is_claimed_as_it_is_printed() -> None:
+    """Every pair of HeLLM's Table 1 without a language model, each metric in the printed direction."""
+    block = {"LightGCN", "VBPR", "GRCN", "LATTICE", "SLMRec", "BM3", "FREEDOM"}
+    cells = [cell for cell in published_cells(published_table("hellm_table1")) if cell.row in block]
+    values = {(cell.row, cell.dataset, cell.metric): cell.value for cell in cells}
+    printed = {
+        (a, b, dataset, metric)
+        for (a, dataset, metric), value in values.items()
+        for b in block - {a}
+        if value > values[b, dataset, metric]
+    }
+    claimed = [
+        (better.model, than.model, dataset, metric)
+        for claim in ledgers()["multimodal"].claims
+        for better, than in claim.comparisons
+        for dataset in claim.datasets
+        for metric in claim.metrics
+    ]
+    assert len(claimed) == len(set(claimed)) and set(claimed) == printed
 
 
 @pytest.mark.parametrize(
