@@ -4,12 +4,14 @@ Colours are Okabe and Ito's, which remain distinct under every common colour bli
 told by its marker and its dashes. No figure needs a display.
 """
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -23,6 +25,8 @@ DASHES = ("-", "--", "-.", ":", "-", "--")
 HEAT = "cividis"
 #: Inches of one panel.
 PANEL = (2.35, 1.9)
+#: Characters of a title that an inch holds.
+TITLE = 17
 #: Set above each figure: the part of the data that it shows.
 PART = "validation, not test"
 #: Set above each figure of invented data.
@@ -67,7 +71,9 @@ def panels(rows: int, columns: int, size: tuple[float, float] = PANEL) -> tuple[
 
 def title(figure: Figure, what: str, *, made: bool) -> None:
     """Say above the panels what is shown, of which part, and whether it was invented."""
-    figure.suptitle(f"{what}\n{PART}{MADE if made else ''}", fontsize=8)
+    width = int(TITLE * figure.get_figwidth())
+    lines = [*textwrap.wrap(what, width), *textwrap.wrap(f"{PART}{MADE if made else ''}", width)]
+    figure.suptitle("\n".join(lines), fontsize=8)
 
 
 def letter(place: int) -> str:
@@ -88,7 +94,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 
 
 def plain_ticks(axes: Axes, values: Sequence[Any]) -> list[float]:
-    """Put a tick at every value tried; numbers at their place (log where they span much), names in order.
+    """Put a tick at every value; numbers at their place (log where they grow by factors), names in order.
 
     Returns:
         Places of the values.
@@ -98,8 +104,8 @@ def plain_ticks(axes: Axes, values: Sequence[Any]) -> list[float]:
         places = [float(place) for place in range(len(values))]
         axes.set_xticks(places, [str(value) for value in values])
         return places
-    positive = [value for value in values if value > 0]
-    if len(positive) == len(values) and len(values) > 2 and max(values) >= 16 * min(values):
+    gaps = np.diff(sorted(values))
+    if len(values) > 2 and min(values) > 0 and max(gaps) >= 3 * min(gaps):
         axes.set_xscale("log")
         axes.minorticks_off()
     axes.set_xticks(list(values), [f"{value:g}" for value in values])

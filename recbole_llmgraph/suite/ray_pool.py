@@ -18,6 +18,9 @@ from recbole_llmgraph.base.progress import say
 PATIENCE = 3.0
 #: Memory for Ray's object store on this machine, in bytes; nothing large passes through it.
 OBJECT_STORE = 100 * 2**20
+#: How Ray is told to be silent, how often it is started, and what it says when it took too long.
+TALK: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+STARTS, TOO_LATE = 4, "timed out during startup"
 #: Prefix of the environment variables that workers must share.
 OWN_VARIABLES = "RECBOLE_LLMGRAPH_"
 #: Ray's own talk is off: what a user must know is said here. Its workers would run at niceness 15, behind
@@ -131,22 +134,33 @@ def check_address(address: str) -> None:
 
 
 def _connect(ray: Any, pool: Pool) -> None:
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    if not pool.address:
+        _start(ray)
+        return
     try:
-        if pool.address:
-            ray.init(address=pool.address, **quiet)
-        else:
+        ray.init(address=pool.address, **TALK)
+    except (ConnectionError, RuntimeError, ValueError):
+        raise _unreachable(pool.address) from None
+
+
+def _start(ray: Any) -> None:
+    """Ray on this machine's cores; it gives itself half a minute, which a busy machine may exceed."""
+    for _ in range(STARTS):
+        try:
             ray.init(
                 address="local",
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE,
                 num_cpus=os.cpu_count(),
-                **quiet,
+                **TALK,
             )
-    except (ConnectionError, RuntimeError, ValueError):
-        if not pool.address:
-            raise
-        raise _unreachable(pool.address) from None
+            return
+        except Exception as error:  # Ray raises a bare one
+            if TOO_LATE not in str(error):
+                raise
+            ray.shutdown()
+            say("Ray was not ready in time: this machine is busy; trying again")
+    raise UserError(f"Ray did not start in {STARTS} attempts; type the same again when less is running")
 
 
 def _unreachable(address: str) -> UserError:

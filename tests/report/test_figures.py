@@ -15,9 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
-from recbole_llmgraph.report.figures import COLOURS, HEAT, MADE, PART, metric_name, save, style
+from recbole_llmgraph.report.figures import COLOURS, HEAT, MADE, PART, metric_name, plain_ticks, save, style
 from recbole_llmgraph.report.figures_search import costs, front, history, importance, pareto
 from recbole_llmgraph.report.figures_sweep import curve, curves, heat_maps, surface
 from recbole_llmgraph.report.sweep_page import saved_seconds, sweep_text, write_sweep
@@ -96,6 +98,35 @@ def test_curves_have_the_papers_layout_and_the_trials_means(name: str, shape: tu
         assert drawn.get_ydata() == pytest.approx([np.mean(told[tick]) for tick in sorted(told)])
         assert axes.get_ylabel() == "Recall@20"
     assert PART in figure.get_suptitle() and MADE in figure.get_suptitle()
+
+
+@pytest.mark.parametrize(
+    ("ticks", "scale"),
+    [
+        ([0.1, 0.3, 0.5, 0.7, 1.0], "linear"),
+        ([1, 5, 10, 15, 20, 25, 30], "linear"),  # on a log scale its last labels would touch
+        ([0.0, 0.1, 0.9], "linear"),
+        ([128, 256, 512, 1024, 2048], "log"),
+        ([0.001, 0.003, 0.01], "log"),
+    ],
+)
+def test_ticks_that_grow_by_factors_stand_on_a_log_scale(ticks: list[float], scale: str) -> None:
+    axes = Figure().subplots()
+    assert plain_ticks(axes, ticks) == ticks
+    assert axes.get_xscale() == scale
+    assert [label.get_text() for label in axes.get_xticklabels()] == [f"{tick:g}" for tick in ticks]
+
+
+@pytest.mark.parametrize("name", sorted(folder.parent.name for folder in DEMO.glob("*/sweep.json")))
+def test_titles_fit_their_figures(name: str) -> None:
+    """The longest ones, which say that the data are invented."""
+    sweep = read_sweep(DEMO / name)
+    with style():
+        drawn = [curves(sweep), importance(sweep), pareto(sweep)]
+        drawn += [history(sweep)] if sweep.purpose == "tune" else []
+        for figure in filter(None, drawn):
+            box = figure._suptitle.get_window_extent(FigureCanvasAgg(figure).get_renderer())
+            assert box.x0 >= 0 and box.x1 <= figure.bbox.width
 
 
 def test_a_heat_map_puts_every_value_in_its_place() -> None:

@@ -86,7 +86,7 @@ def test_jobs_answer_and_leave_nothing_behind(
 ) -> None:
     found = asked(Pool(), tmp_path, "a", "b", "c")
     assert sorted(result["answer"] for result in found) == ["a", "b", "c"]
-    assert len({result["pid"] for result in found}) == 2  # processes are used again
+    assert len({result["pid"] for result in found}) <= 2  # processes are used again
     assert not (tmp_path / "scratch").exists()
     assert "[3/3]" in capsys.readouterr().err
     assert ray.is_initialized()  # ours stays open
