@@ -49,13 +49,22 @@ def estimates(runner: Runner, cells: Sequence[Cell]) -> Iterator[str]:
     """Lines on what the cells would ask, cell by cell, each question once; none where no model is asked."""
     oracles: dict[str, Asked] = {}
     counted: set[str] = set()
+    unknown: dict[str, None] = {}
     for cell in cells:
         for need in cell.needs:
-            if isinstance(need, OracleEdges) and need.oracle.startswith(ASKED):
+            if not str(getattr(need, "oracle", "")).startswith(ASKED):
+                continue
+            if not isinstance(need, OracleEdges):  # profiles first, then questions that quote them
+                unknown[f"{cell.model.name} asks in turns, each about earlier answers: not estimated"] = None
+            else:
                 # selection, where there is any, stands on edges without the hold-out
                 for part in [cell.selecting, cell] if cell.settings.eval_step else [cell]:
                     _count(runner, part, need, oracles, counted)
+    yield from unknown
     for asked in oracles.values():
+        if not asked.questions:
+            yield f"oracle {asked.oracle.label}: its edges are there, nothing would be asked"
+            continue
         yield f"\noracle {asked.oracle.label}, estimated; nothing was asked:"
         yield estimate_table(asked.oracle.estimate(asked.questions))
         if asked.stood_in:
