@@ -7,7 +7,7 @@ from recbole_llmgraph.loss.product import Product
 
 
 class QuickLinear(nn.Linear):
-    """A layer without bias that takes `loss/product.py`'s road in float32 on a processor."""
+    """A layer that takes `loss/product.py`'s road in float32 on a processor."""
 
     def forward(self, rows: Tensor) -> Tensor:
         """`[T, in]` to `[T, out]`; more axes, other types and autocast take PyTorch's road."""
@@ -15,7 +15,7 @@ class QuickLinear(nn.Linear):
         if plain or rows.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
             return super().forward(rows)
         product: Tensor = Product.apply(rows, self.weight)
-        return product
+        return product if self.bias is None else product + self.bias
 
 
 def quicken(model: nn.Module) -> None:

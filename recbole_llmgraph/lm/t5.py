@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from recbole_llmgraph.lm.attention import attend
+from recbole_llmgraph.lm.feedforward import feed_forward
+from recbole_llmgraph.lm.fused import norm
 from recbole_llmgraph.lm.packed import Packed
 
 
@@ -28,18 +31,25 @@ def encode(encoder: Any, tokens: Tensor, packed: Packed) -> Tensor:
     bias = encoder.block[0].layer[0].SelfAttention.compute_bias(longest, longest)  # [1, h, L, L]
     hidden: Tensor = encoder.dropout(tokens)
     for block in encoder.block:
-        layer, feed_forward = block.layer
-        attention = layer.SelfAttention
-        normed = layer.layer_norm(hidden)
-        query, key, value = (_heads(attention, part(normed)) for part in _projections(attention))
-        found = [
-            _attend(attention, q, k, v, bias[:, :, : q.shape[1], : q.shape[1]])
-            for q, k, v in zip(*map(packed.by_length, (query, key, value)), strict=True)
-        ]
-        joined = torch.cat([part.flatten(0, 1) for part in found]).flatten(1)
-        hidden = feed_forward(hidden + layer.dropout(attention.o(joined)))
-    states: Tensor = encoder.dropout(encoder.final_layer_norm(hidden))
+        attention, last = block.layer
+        found = attend(attention, hidden, bias, packed)
+        hidden = feed_forward(last, _by_parts(attention, hidden, bias, packed) if found is None else found)
+    states: Tensor = encoder.dropout(norm(encoder.final_layer_norm, hidden))
     return states
+
+
+def _by_parts(layer: Any, hidden: Tensor, bias: Tensor, packed: Packed) -> Tensor:
+    """A self-attention layer through its own modules, adapters included. `[T, D]`"""
+    attention = layer.SelfAttention
+    normed = layer.layer_norm(hidden)
+    query, key, value = (_heads(attention, part(normed)) for part in _projections(attention))
+    found = [
+        _attend(attention, q, k, v, bias[:, :, : q.shape[1], : q.shape[1]])
+        for q, k, v in zip(*map(packed.by_length, (query, key, value)), strict=True)
+    ]
+    joined = torch.cat([part.flatten(0, 1) for part in found]).flatten(1)
+    mixed: Tensor = hidden + layer.dropout(attention.o(joined))
+    return mixed
 
 
 def decode_first(decoder: Any, start: Tensor, states: Tensor, packed: Packed) -> Tensor:
@@ -56,17 +66,17 @@ def decode_first(decoder: Any, start: Tensor, states: Tensor, packed: Packed) ->
     """
     hidden = decoder.dropout(start.expand(len(packed.order), -1))
     for block in decoder.block:
-        own, cross, feed_forward = block.layer
+        own, cross, last_layer = block.layer
         attention = own.SelfAttention
         # One token attends to itself: the weight is 1, what is left is its value.
-        value = _heads(attention, attention.v(own.layer_norm(hidden)))
+        value = _heads(attention, attention.v(norm(own.layer_norm, hidden)))
         weight = F.dropout(value.new_ones(*value.shape[:2], 1), attention.dropout, attention.training)
         hidden = hidden + own.dropout(attention.o((weight * value).flatten(1)))
         hidden = hidden + cross.dropout(
-            _look(cross.EncDecAttention, cross.layer_norm(hidden), states, packed)
+            _look(cross.EncDecAttention, norm(cross.layer_norm, hidden), states, packed)
         )
-        hidden = feed_forward(hidden)
-    last: Tensor = decoder.dropout(decoder.final_layer_norm(hidden))
+        hidden = feed_forward(last_layer, hidden)
+    last: Tensor = decoder.dropout(norm(decoder.final_layer_norm, hidden))
     return packed.unpacked(last)
 
 

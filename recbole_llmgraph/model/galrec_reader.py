@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recbole_llmgraph.lm.quick import QuickLinear
 from recbole_llmgraph.lm.t5 import encode
 from recbole_llmgraph.model.galrec_views import Pairs, Reading
 
@@ -38,7 +39,7 @@ class ExternalVectors(nn.Module):
         super().__init__()
         self.user_row = user_row
         width = text.shape[1]
-        self.mapping = nn.Linear(items.shape[1], width) if items.shape[1] != width else nn.Identity()
+        self.mapping = QuickLinear(items.shape[1], width) if items.shape[1] != width else nn.Identity()
         for name, rows in (("items", items), ("users", users)):
             if trainable:
                 self.register_parameter(name, nn.Parameter(rows.clone()))
