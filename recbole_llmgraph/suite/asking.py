@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from recbole_llmgraph.base.hashing import hash_data
+from recbole_llmgraph.base.progress import say
 from recbole_llmgraph.host.dataset import load_split
 from recbole_llmgraph.model.needs import OracleEdges
 from recbole_llmgraph.oracle.estimate import estimate_table
@@ -95,6 +96,7 @@ def _count(
 
 def _stand_in(runner: Runner, stage: Cell) -> tuple[pd.DataFrame, pd.DataFrame]:
     """For every user of a stage that is not trained, the most rated unseen items; and its ratings."""
+    say(f"{stage.label}: not trained yet; questions are counted with the most rated unseen items")
     ready = runner.house.ready(stage.dataset)
     split = load_split(make_cell_config(stage, stage.settings, ready, runner.house.device))
     ratings = training_ratings(split)
