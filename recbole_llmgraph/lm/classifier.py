@@ -153,8 +153,16 @@ class YesNo(nn.Module):
         save_file({name: value for name, value in self.state_dict().items() if name in kept}, path)
 
     def restore(self, path: Path) -> None:
-        """Put it back."""
-        self.load_state_dict(load_file(path), strict=False)
+        """Put it back.
+
+        Raises:
+            RuntimeError: when it was trained with another backbone or another way.
+        """
+        kept = load_file(path)
+        wanted = {name for name, weight in self.named_parameters() if weight.requires_grad}
+        if wanted != set(kept):
+            raise RuntimeError(f"{path} holds other weights than this classifier trains")
+        self.load_state_dict(kept, strict=False)
 
 
 def _batches(prompts: Sequence[Sequence[int]], size: int, rng: np.random.Generator) -> Iterator[list[int]]:

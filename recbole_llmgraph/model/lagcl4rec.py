@@ -34,10 +34,18 @@ What differs from the release, and what is ours:
 """
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 from torch import Tensor
 
 from recbole_llmgraph.base.errors import UserError
@@ -48,16 +56,11 @@ from recbole_llmgraph.loss.bpr import floored_bpr
 from recbole_llmgraph.loss.group_infonce import group_infonce, group_temperatures
 from recbole_llmgraph.model import rerank
 from recbole_llmgraph.model.augmented import MODELS
-from recbole_llmgraph.model.baseline.contrast import ContrastiveGCN, ContrastSettings, met_pairs
+from recbole_llmgraph.model.baseline.contrast import ContrastiveGCN, ContrastSettings, check_layer, met_pairs
 from recbole_llmgraph.model.grouping import read_groups
 from recbole_llmgraph.model.needs import Augmentation, Groups, Need, Reranker, RerankTexts
 from recbole_llmgraph.oracle.options import OracleOptions
 
-#: Settings that decide the classifier, without their common beginning.
-PLAN = (
-    "backbone tuning lora_rank dtype piece epochs learning_rate batch weight_decay warmup "
-    "positives candidates rows"
-)
 #: The suite's own model of each backbone, which offers candidates to the data level.
 STAGES = {"xsimgcl": "XSimGCL", "simgcl": "SimGCL", "sgl": "SGL", "lightgcn": "LightGCN"}
 
@@ -97,9 +100,9 @@ class LAGCL4RecSettings(ContrastSettings):
     augment_users: Literal["cold", "all"] = "cold"
     """Users with fewer training ratings than the median, or all."""
     augment_k: PositiveInt = 5
-    augment_top: PositiveInt = 50
+    augment_top: int = Field(default=50, ge=1, le=200)
     """Positives are chosen among this many best candidates, negatives below."""
-    augment_until: PositiveInt = 200
+    augment_until: int = Field(default=200, ge=1, le=200)
     """Lowest rank of a candidate."""
     profiles: Literal["oracle", "summary", "metadata"] = "oracle"
     """What items and users are described by (`suite/profiles.py`)."""
@@ -142,6 +145,12 @@ class LAGCL4RecSettings(ContrastSettings):
     """File of augmented edges; the suite fills it."""
     groups_file: str = ""
     """File of groups; the suite fills it."""
+
+    @model_validator(mode="after")
+    def _layer(self) -> Self:
+        if self.backbone == "xsimgcl":
+            check_layer(self.contrast_layer, self.n_layers)
+        return self
 
     @field_validator("rerank", mode="before")
     @classmethod
@@ -229,7 +238,9 @@ class LAGCL4Rec(ContrastiveGCN):
         if settings.rerank != "off":
             found.append(RerankTexts("rerank_texts", *asked))
         if settings.rerank == "classifier":
-            found.append(Reranker("reranker", classifier_plan(settings), *asked, STAGES[settings.backbone]))
+            found.append(
+                Reranker("reranker", rerank.classifier_plan(settings), *asked, STAGES[settings.backbone])
+            )
         return found
 
     def make_encoder(self, users: Tensor, items: Tensor) -> LightEncoder:
@@ -346,12 +357,13 @@ class LAGCL4Rec(ContrastiveGCN):
 
     def _seen(self, users: Tensor) -> Tensor:
         """What each user was trained on. `[B, N]`"""
+        distinct, back = users.cpu().unique(return_inverse=True)
         place = torch.full((self.n_users,), -1)
-        place[users.cpu()] = torch.arange(len(users))
+        place[distinct] = torch.arange(len(distinct))
         rows, items = place[self._met[0]], self._met[1]
-        mask = torch.zeros(len(users), self.n_items, dtype=torch.bool)
+        mask = torch.zeros(len(distinct), self.n_items, dtype=torch.bool)
         mask[rows[rows >= 0], items[rows >= 0]] = True
-        return mask.to(users.device)
+        return mask[back].to(users.device)
 
     def _asked(self, users: Tensor, items: Tensor, values: Tensor) -> Any:
         """Opinions of items `[B, k]`, 0 where there is none, by external tokens."""
@@ -366,22 +378,10 @@ class LAGCL4Rec(ContrastiveGCN):
         options = self.options
         if not options.rerank_texts:
             raise UserError("LAGCL4Rec.rerank needs rerank_texts: run benchmarks/run.py, or set rerank: off")
-        texts = rerank.Texts.load(Path(options.rerank_texts))
         names, tokens = self._names
         rows = enumerate(self.disliked.tolist())
         more = {names[user]: [tokens[item] for item in row if item] for user, row in rows}
-        if options.rerank == "classifier":
-            model = rerank.open_classifier(classifier_plan(options), texts, self._seed)
-            model.restore(Path(options.reranker) / rerank.WEIGHTS)
-            return rerank.ClassifierReranker(model, texts, more)
-        read = OracleOptions.read(options.oracle_options, "oracle_options")
-        if options.rerank_max_cost:
-            read = read.model_copy(update={"max_cost": float(options.rerank_max_cost)})
-        cache = Path(options.rerank_texts).parents[2] / "oracle.sqlite"
-        listwise = options.rerank == "oracle_listwise"
-        return rerank.OracleReranker(
-            options.oracle, texts, listwise=listwise, cache=cache, options=read, disliked=more
-        )
+        return rerank.opened(options, self._seed, more)
 
     @property
     def notes(self) -> list[str]:
@@ -390,8 +390,3 @@ class LAGCL4Rec(ContrastiveGCN):
             return []
         who = "heuristic (not an LLM)" if self.options.oracle == "heuristic" else self.options.oracle
         return [f"reranked by {who}, {self.options.rerank}"]
-
-
-def classifier_plan(settings: LAGCL4RecSettings) -> dict[str, Any]:
-    """Settings that decide the classifier, without their common beginning."""
-    return {name: getattr(settings, f"rerank_{name}") for name in PLAN.split()}

@@ -28,6 +28,11 @@ from recbole_llmgraph.oracle.text import clean
 LIKED, DISLIKED = 5, 3
 #: A trained classifier, inside its folder.
 WEIGHTS = "reranker.safetensors"
+#: Settings that decide it.
+PLAN = (
+    "backbone tuning lora_rank dtype piece epochs learning_rate batch weight_decay warmup "
+    "positives candidates rows"
+)
 RULES = (
     "Judge the candidate for this user. What matches the liked items suits. "
     "What looks like the disliked items does not. Change little."
@@ -168,6 +173,37 @@ class ClassifierReranker:
         for (row, column), value in zip(places, self.model.scores(prompts) if prompts else (), strict=True):
             found[row, column] = value
         return found
+
+
+def opened(settings: Any, seed: int, disliked: dict[str, list[str]]) -> Reranker:
+    """The reranker that LAGCL4Rec's settings name, with what the suite filled in.
+
+    Args:
+        settings: of LAGCL4Rec.
+        seed: of its run.
+        disliked: disliked items of the data level by user.
+    """
+    texts = Texts.load(Path(settings.rerank_texts))
+    if settings.rerank == "classifier":
+        model = open_classifier(classifier_plan(settings), texts, seed)
+        model.restore(Path(settings.reranker) / WEIGHTS)
+        return ClassifierReranker(model, texts, disliked)
+    options = OracleOptions.read(settings.oracle_options, "oracle_options")
+    if settings.rerank_max_cost:
+        options = options.model_copy(update={"max_cost": float(settings.rerank_max_cost)})
+    return OracleReranker(
+        settings.oracle,
+        texts,
+        listwise=settings.rerank == "oracle_listwise",
+        cache=Path(settings.rerank_texts).parents[2] / "oracle.sqlite",
+        options=options,
+        disliked=disliked,
+    )
+
+
+def classifier_plan(settings: Any) -> dict[str, Any]:
+    """Those of a model's settings that decide the classifier, without their common beginning `rerank_`."""
+    return {name: getattr(settings, f"rerank_{name}") for name in PLAN.split()}
 
 
 def open_classifier(plan: Mapping[str, Any], texts: Texts, seed: int) -> YesNo:

@@ -201,6 +201,12 @@ def test_wrong_settings_are_refused(workshop: Any) -> None:
         workshop.cell("LAGCL4Rec", protocol="seq")
     with pytest.raises(UserError, match=r"rerank=classifier: it learns from a hold-out"):
         workshop.cell("LAGCL4Rec", protocol="seq", augment="none", rerank="classifier")
+    for name in ("XSimGCL", "LAGCL4Rec"):
+        with pytest.raises(UserError, match="contrast_layer 3 is above n_layers 2"):
+            workshop.cell(name, protocol="sign", contrast_layer=3)
+    assert workshop.cell("LAGCL4Rec", backbone="sgl", contrast_layer=3)
+    with pytest.raises(UserError, match="augment_until=500"):
+        workshop.cell("LAGCL4Rec", augment_until=500)
     cell = workshop.cell("LAGCL4Rec", augment="none", groups="kmeans")
     split = workshop.split(cell)
     with pytest.raises(UserError, match="LAGCL4Rec needs groups_file"):

@@ -267,6 +267,8 @@ def test_a_restored_model_reranks_as_it_was_judged(classified: Any, workshop: An
         scores = model.full_sort_predict(found).view(len(found), -1)
         found.update(type(found)({"item_id": scores[:, 1:].argmax(1) + 1}))
         torch.testing.assert_close(model.predict(found), scores[:, 1:].max(1).values)
+        twice = found[torch.arange(len(found)).repeat(2)]  # rows may name a user again
+        torch.testing.assert_close(model.predict(twice), scores[:, 1:].max(1).values.repeat(2))
 
 
 def test_training_without_a_hold_out_never_meets_its_ratings(classified: Any, workshop: Any) -> None:
@@ -326,3 +328,29 @@ def test_what_decides_a_need_decides_the_key(workshop: Any) -> None:
     assert runner.key(whole(workshop, oracle_options={"max_cost": 3.0})) == base
     told = json.loads(json.dumps(whole(workshop).settings.model_dump()))
     assert told["edges"] == told["groups_file"] == told["reranker"] == ""
+
+
+def test_a_dry_run_says_what_it_does_not_estimate(workshop: Any) -> None:
+    from recbole_llmgraph.suite.asking import estimates
+
+    options = {
+        "oracle": "openai:gpt",
+        "groups": "oracle",
+        "oracle_options": {"base_url": "http://127.0.0.1:9"},
+    }
+    told = list(estimates(Runner(workshop.house), [whole(workshop, **options)]))
+    assert told == ["LAGCL4Rec asks in turns, each about earlier answers: not estimated"]
+    assert list(estimates(Runner(workshop.house), [whole(workshop)])) == []
+
+
+def test_under_leave_one_out_it_runs_with_heuristic_groups(workshop: Any) -> None:
+    cell = workshop.provided(workshop.cell("LAGCL4Rec", protocol="seq", augment="none", groups="kmeans"))
+    assert [need.field for need in cell.needs] == ["groups_file"]
+    named = {(side, name) for side, name, _ in lines_of(cell.settings.groups_file)}
+    assert len(named) == 48 + 72
+    trained = workshop.train(cell, workshop.root / "seq")
+    losses = [entry["loss"] for entry in trained.progress.history]
+    assert losses[-1] < losses[0]
+    for name in ("beauty", "yelp"):
+        settings = cell.settings.read(cell.model.preset_settings(name, "standard"))
+        assert (settings.groups, settings.augment, settings.rerank) == ("kmeans", "none", "off")

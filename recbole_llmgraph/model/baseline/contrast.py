@@ -159,6 +159,16 @@ class ContrastiveGCN(GeneralRecommender):
         return table
 
 
+def check_layer(contrast_layer: int, n_layers: int) -> None:
+    """Refuse a layer to contrast with that there is not.
+
+    Raises:
+        ValueError: which settings turn into an error of the user's.
+    """
+    if contrast_layer > n_layers:
+        raise ValueError(f"contrast_layer {contrast_layer} is above n_layers {n_layers}")
+
+
 def met_pairs(dataset: Any) -> tuple[Tensor, Tensor]:
     """Every (user, item) that training may know: ratings of either sign, or the learnt pairs. `[E], [E]`"""
     seen = seen_ratings(dataset)

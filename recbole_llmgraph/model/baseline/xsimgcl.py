@@ -10,13 +10,13 @@ The contrastive losses of users and of items are means (SimGCL's are sums); the 
 `model/baseline/contrast.py`. It is the backbone of LAGCL4Rec, whose data and groups it goes without.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from recbole_llmgraph.graph.encoder import XSimGCLEncoder
-from recbole_llmgraph.model.baseline.contrast import ContrastiveGCN, ContrastSettings
+from recbole_llmgraph.model.baseline.contrast import ContrastiveGCN, ContrastSettings, check_layer
 
 
 class XSimGCLSettings(ContrastSettings):
@@ -26,6 +26,11 @@ class XSimGCLSettings(ContrastSettings):
     """Length of the noise in every layer (epsilon)."""
     contrast_layer: PositiveInt = 1
     """Layer that the final vectors are contrasted with, 1 .. n_layers."""
+
+    @model_validator(mode="after")
+    def _layer(self) -> Self:
+        check_layer(self.contrast_layer, self.n_layers)
+        return self
 
 
 #: Values that sweeps try.
