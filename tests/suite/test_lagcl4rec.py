@@ -26,13 +26,18 @@ from recbole_llmgraph.suite.run import Runner
 
 MINI = {
     "backbone": "builtin:llama-mini",
-    "rows": 120,
+    "rows": 60,
     "learning_rate": 1e-3,
     "epochs": 1,
     "batch": 32,
     "piece": 8,
 }
-CLASSIFIER = {"rerank": "classifier", "rerank_dtype": "fp32", **{f"rerank_{k}": v for k, v in MINI.items()}}
+CLASSIFIER = {
+    "rerank": "classifier",
+    "rerank_top": 6,
+    "rerank_dtype": "fp32",
+    **{f"rerank_{k}": v for k, v in MINI.items()},
+}
 
 
 def whole(workshop: Any, **changes: Any) -> Any:
@@ -250,7 +255,7 @@ def test_the_classifier_speaks_on_the_test_part_alone(classified: Any, workshop:
         assert (
             reranked.metrics["test"]["train"]["recall@20"] == plain.metrics["test"]["train"]["recall@20"]
         ), mask
-    assert any("trained on 120 candidates of the hold-out" in note for note in reranked.notes)
+    assert any("trained on 60 candidates of the hold-out" in note for note in reranked.notes)
 
 
 def test_a_restored_model_reranks_as_it_was_judged(classified: Any, workshop: Any) -> None:
