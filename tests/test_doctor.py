@@ -199,7 +199,7 @@ def test_the_report_counts_what_is_to_mend():
 
 def doctor(*arguments: str, python: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *python, str(ROOT / "benchmarks" / "doctor.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 def test_the_command_answers_without_torch(tmp_path):
@@ -211,7 +211,7 @@ def test_the_command_answers_without_torch(tmp_path):
         [sys.executable, "-c", code, path, "--data", str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.stdout.splitlines()[-1] in ("rc 0 False False", "rc 1 False False"), done.stdout + done.stderr
 

@@ -244,7 +244,7 @@ def test_a_killed_writer_loses_nothing_that_it_was_told_is_kept(tmp_path: Path) 
             break
     told += [f"victim {line}" for line in victim.stdout.read().split()]
     victim.wait(timeout=20)
-    other.communicate(timeout=60)
+    other.communicate(timeout=300)
     assert other.returncode == 0
     assert set(told) <= kept(path, "victim")
     assert kept(path, "other") == {f"other {number}" for number in range(60)}

@@ -237,7 +237,7 @@ def test_sorting_filters_and_address(tmp_path: Path) -> None:
     script = shutil.copy(TEMPLATES / "board.js", tmp_path / "board.js")
     (tmp_path / "test.js").write_text(SCRIPT_TESTS)
     done = subprocess.run(
-        [node, str(tmp_path / "test.js"), str(script)], capture_output=True, text=True, timeout=60
+        [node, str(tmp_path / "test.js"), str(script)], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
 
