@@ -161,7 +161,7 @@ def loaded_after(importing: list[str]) -> set[str]:
     code = "import sys\n" + "".join(f"import {name}\n" for name in importing)
     code += "print('\\n'.join({name.split('.')[0] for name in sys.modules}))"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, timeout=300
     )
     return set(done.stdout.split())
 
