@@ -270,7 +270,7 @@ def test_lightgcn_drops_its_tables_when_weights_change(split: Any) -> None:
 
 def test_every_baseline_has_a_card_whose_presets_fit(split: Any) -> None:
     ours = {card.name: card for card in model_cards().values() if ".baseline." in card.class_}
-    assert set(ours) == {"BERT4Rec", "BPR", "Caser", "GRU4Rec", "LightGCN", "Pop", "S3Rec", "SASRec"}
+    assert set(ours) >= {"BERT4Rec", "BPR", "Caser", "GRU4Rec", "LightGCN", "Pop", "S3Rec", "SASRec"}
     for card in ours.values():
         kind = card.load()
         assert kind.__name__ == card.name

@@ -1,5 +1,6 @@
 """Models that are not of this repository: `--model package.module:Class`."""
 
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a user's module, in which the command is typed."""
     (tmp_path / "my_models.py").write_text(textwrap.dedent(MODULE))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_models", raising=False)  # another test's, from another folder
     return tmp_path
 
 
