@@ -158,6 +158,17 @@ def add_file(folder: Path, file: Path) -> None:
     write_json(folder / RUN, sealed.plain() | {"seal": sealed.seal()})
 
 
+def rename_variant(folder: Path, variant: str) -> RunRecord:
+    """Write another `variant` into a whole run folder and seal it anew; numbers and key stay.
+
+    Raises:
+        BrokenRunError: when the folder is no whole run.
+    """
+    sealed = read_run(folder).model_copy(update={"variant": variant})
+    write_json(folder / RUN, sealed.plain() | {"seal": sealed.seal()})
+    return sealed
+
+
 def read_run(folder: Path) -> RunRecord:
     """Read and check one run folder.
 
@@ -271,6 +282,8 @@ def publish(run_folder: Path, reports_root: Path = PUBLISHED) -> Path:
             for name in (RUN, PER_USER, ITEMS):
                 if (run_folder / name).is_file():
                     shutil.copyfile(run_folder / name, temporary / name)
+    elif read_run(target).variant != record.variant:
+        rename_variant(target, record.variant)
     facts = Path(run_folder).absolute().parents[2] / SPLITS / record.split_fingerprint
     if facts.is_dir() and not (own := reports_root / SPLITS / facts.name).is_dir():
         with new_folder(own) as temporary:

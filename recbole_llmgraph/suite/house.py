@@ -14,7 +14,7 @@ from recbole_llmgraph.base.progress import say
 from recbole_llmgraph.data.catalogue import DatasetCard
 from recbole_llmgraph.data.prepare import Prepared, prepare, prepared
 from recbole_llmgraph.store.record import RunRecord
-from recbole_llmgraph.store.runs import RunStore, read_run
+from recbole_llmgraph.store.runs import RunStore, read_run, rename_variant
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,16 @@ class House:
             if folder is not None:
                 return read_run(folder)
         return None
+
+    def label(self, record: RunRecord, variant: str) -> RunRecord:
+        """A finished run under the name that its settings have today: a preset may have moved since.
+
+        Runs committed with the checkout keep theirs until they are published again.
+        """
+        folder = self.runs.find(record.dataset, record.model, record.key)
+        if folder is None or record.variant == variant:
+            return record
+        return rename_variant(folder, variant)
 
 
 def default_data_folder() -> Path:

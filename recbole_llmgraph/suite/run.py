@@ -104,7 +104,7 @@ class Runner:
         found = self.house.find(cell.dataset.name, cell.model.name, key)
         if found and not self.always:
             say(f"{cell.label}: finished already ({key})")
-            return found
+            return self.house.label(found, variant_name(cell))
         with self.house.alone(cell.dataset.name, cell.model.name, key):
             if self.always:
                 return self._train(cell, key)
@@ -355,9 +355,13 @@ def cost_of(progress: Progress, test: Judgement, seconds: float) -> Cost:
 
 
 def variant_name(cell: Cell) -> str:
-    """The command line's changes to this model, as `tau=0.3 knn_k=5`; empty without any."""
-    changed = cell.overrides.get(cell.model.name, {})
-    return " ".join(f"{key}={value}" for key, value in sorted(changed.items()))
+    """How a cell differs from its preset, as `tau=0.3`; the preset's own value, typed, is no change."""
+    preset = type(cell.settings).read(
+        cell.model.preset_settings(cell.dataset.name, cell.preset), cell.model.name
+    )
+    own, now = preset.model_dump(), cell.settings.model_dump()
+    asked = cell.overrides.get(cell.model.name, {})
+    return " ".join(f"{key}={value}" for key, value in sorted(asked.items()) if now[key] != own[key])
 
 
 def _headline(record: RunRecord) -> str:

@@ -20,6 +20,7 @@ from recbole_llmgraph.store.runs import (
     publish,
     read_run,
     read_stores,
+    rename_variant,
     run_folders,
     write_record,
 )
@@ -290,6 +291,16 @@ def test_publishing_copies_what_may_be_committed(tmp_path, make_run):
     (target / "run.json").write_text("{")
     publish(folder, tmp_path / "reports/runs")
     assert read_run(target) == read_run(folder)
+
+
+def test_publishing_again_takes_over_a_new_name_and_nothing_else(tmp_path, make_run):
+    record, users = make_run()
+    folder = RunStore(tmp_path / "runs").write(record, users.to_frame())
+    target = publish(folder, tmp_path / "reports")
+    was = read_run(target)
+    rename_variant(folder, "tau=0.3")
+    publish(folder, tmp_path / "reports")
+    assert read_run(target) == was.model_copy(update={"variant": "tau=0.3"})
 
 
 def test_publishing_refuses_broken_and_large_runs(tmp_path, make_run):

@@ -2,6 +2,7 @@
 
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from recbole_llmgraph.artifact.tables import load_table
 from recbole_llmgraph.store.runs import publish, read_run
 from recbole_llmgraph.suite.house import House
-from recbole_llmgraph.suite.run import Runner
+from recbole_llmgraph.suite.run import Runner, variant_name
 
 
 class Counting:
@@ -80,6 +81,25 @@ def test_shared_stages_are_trained_once(copy: House, workshop: Any) -> None:
     assert counting.epochs == {"HeLLM": 3}
     counting.run(workshop.cell("HeLLM", use_graph_id=False))
     assert counting.epochs == {"HeLLM": 6}
+
+
+def preset_of_today(cell: Any) -> Any:
+    """The cell, had its preset meanwhile taken over all its settings."""
+    presets = {cell.preset: cell.settings.model_dump()}
+    return replace(cell, model=cell.model.model_copy(update={"presets": presets}))
+
+
+def test_a_finished_run_is_named_by_what_its_preset_says_today(copy: House, workshop: Any) -> None:
+    """A preset may take over a value that a run was once typed with: the same run, without a change."""
+    cell = workshop.cell("SASRec", epochs=7)
+    assert "epochs=7" in variant_name(cell).split()
+    assert variant_name(preset_of_today(cell)) == ""
+    (folder,) = copy.store.glob("mini/SASRec/*")
+    was = read_run(folder)
+    counting = Counting(copy)
+    found = counting.run(preset_of_today(workshop.cell("SASRec")))
+    assert not counting.epochs and was.variant and found.variant == ""
+    assert read_run(folder).model_copy(update={"variant": was.variant}) == was
 
 
 def test_a_finished_run_needs_no_artifacts(copy: House, workshop: Any) -> None:
