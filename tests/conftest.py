@@ -63,6 +63,10 @@ FAST: dict[str, dict[str, Any]] = {
         "epochs": 6, "embedding_size": 8, "learning_rate": 0.02, "train_batch_size": 128, "n_layers": 2,
         "n_negatives": 8, "reg_weight": 0.001,
     },
+    "SiReN": {
+        "epochs": 6, "embedding_size": 8, "learning_rate": 0.02, "train_batch_size": 128, "n_layers": 2,
+        "n_negatives": 8, "reg_weight": 0.001, "mlp_dropout": 0.1, "attention_dropout": 0.1,
+    },
     "HeLLM": {
         "epochs": 3, "learning_rate": 0.002, "train_batch_size": 32, "max_history": 6, "prefix_length": 3,
         "rows_per_epoch": 0,
@@ -75,7 +79,7 @@ FAST: dict[str, dict[str, Any]] = {
 #: The multimodal baselines have theirs in a file beside this one.
 FAST |= yaml.safe_load((Path(__file__).parent / "multimodal.yaml").read_text())
 #: Protocol of the models that need ratings; the others run under `seq`.
-PROTOCOL = {"LLMPNGNN": "rate", "LAGCL4Rec": "sign"}
+PROTOCOL = {"LLMPNGNN": "rate", "SiReN": "rate", "LAGCL4Rec": "sign"}
 #: For all of them: validate every epoch, never stop early.
 COMMON: dict[str, Any] = {"eval_step": 1, "stopping_step": 0}
 

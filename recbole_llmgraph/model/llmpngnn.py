@@ -33,21 +33,15 @@ What the paper leaves open or has wrong, each a named setting:
 
 from typing import Any, ClassVar, Literal
 
-import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from recbole_llmgraph.base.errors import UserError
-from recbole_llmgraph.graph.bipartite import bipartite_adjacency
 from recbole_llmgraph.graph.lightgcn import light_propagation
-from recbole_llmgraph.graph.negatives import DegreeNegatives
 from recbole_llmgraph.graph.sampled import SampledPairs
-from recbole_llmgraph.host.dataset import seen_ratings
-from recbole_llmgraph.host.models import GeneralRecommender, InputType, config_values, read_settings
 from recbole_llmgraph.loss.bpr import dual_bpr_negative, dual_bpr_positive
 from recbole_llmgraph.model.augmented import AugmentedSettings, edge_needs
 from recbole_llmgraph.model.needs import Need
+from recbole_llmgraph.model.signed import SignedRecommender
 
 
 class LLMPNGNNSettings(AugmentedSettings):
@@ -106,39 +100,20 @@ ablations: dict[str, dict[str, Any]] = {
 }
 
 
-class LLMPNGNN(GeneralRecommender):
-    """Positive and negative graph neural network.
+class LLMPNGNN(SignedRecommender):
+    """Positive and negative graph neural network. Shapes as in `SignedRecommender`."""
 
-    Shapes: U users and N items, padding (id 0) included and without edges; width d; a batch has B ratings
-    with k negatives each; nodes are users, then items.
-    """
-
-    input_type = InputType.POINTWISE
     settings: ClassVar[type[LLMPNGNNSettings]] = LLMPNGNNSettings
-    batching: ClassVar[str] = "uniform"
 
     def __init__(self, config: Any, dataset: Any) -> None:
         """Args: RecBole's config and the training part of a dataset: ratings, and the oracle's edges."""
         super().__init__(config, dataset)
-        self.options = options = read_settings(LLMPNGNNSettings, config)
-        self.RATING = config["RATING_FIELD"]
-        rows = dataset.inter_feat
-        if self.RATING not in rows:
-            raise UserError(
-                "LLMPNGNN needs ratings: type --protocol rate (or sign), or load the rating column"
-            )
-        users, items = rows[self.USER_ID], rows[self.ITEM_ID]
-        liked = rows[self.RATING] > options.liked_above
-        self.likes = bipartite_adjacency(users[liked], items[liked], self.n_users, self.n_items)
-        self.dislikes = bipartite_adjacency(users[~liked], items[~liked], self.n_users, self.n_items)
-        self.negatives = DegreeNegatives(
-            self._degrees(dataset), users, items, self.n_users, alpha=options.negative_power
-        )
-        nodes, width = self.n_users + self.n_items, options.embedding_size
+        disliked = dataset.inter_feat[self.RATING] <= self.options.liked_above
+        self.dislikes = self.graph_of(dataset, disliked)
+        nodes, width = self.n_users + self.n_items, self.options.embedding_size
         self.liked_nodes, self.disliked_nodes = nn.Embedding(nodes, width), nn.Embedding(nodes, width)
         self.attention = nn.Linear(width, width)
         self.query = nn.Linear(width, 1, bias=False)
-        self._kept: Tensor | None = None
         for table in (self.liked_nodes, self.disliked_nodes):
             nn.init.xavier_normal_(table.weight)
 
@@ -147,17 +122,6 @@ class LLMPNGNN(GeneralRecommender):
         """The oracle's edges."""
         return edge_needs(settings)
 
-    @classmethod
-    def recbole_config(cls, settings: LLMPNGNNSettings) -> dict[str, Any]:
-        """Config keys: every rating is a row; negatives are drawn here, not by RecBole."""
-        return {**config_values(settings), "train_neg_sample_args": None, "train_ratings": "all"}
-
-    def _degrees(self, dataset: Any) -> Tensor:
-        """Training ratings of every item, of either sign, the oracle's edges apart. `[N]`"""
-        seen = seen_ratings(dataset)
-        items = torch.from_numpy(seen.items) if seen else dataset.inter_feat[self.ITEM_ID]
-        return torch.bincount(items, minlength=self.n_items)
-
     def forward(self) -> tuple[Tensor, Tensor, Tensor]:
         """Z_p, V and Z of all nodes. `[U + N, d]` each"""
         layers = self.options.n_layers
@@ -165,21 +129,16 @@ class LLMPNGNN(GeneralRecommender):
         v = light_propagation(self.dislikes, self.disliked_nodes.weight, layers)
         return z, v, self._fuse(z, v)
 
-    def _fuse(self, z: Tensor, v: Tensor) -> Tensor:
-        """a_p Z_p + a_n V, where softmax over two weights is a sigmoid of their difference. `[U + N, d]`"""
-        drop = self.options.attention_dropout
-        weights = [self.query(F.dropout(torch.tanh(self.attention(x)), drop, self.training)) for x in (z, v)]
-        liking = torch.sigmoid(weights[0] - weights[1])  # [U + N, 1]
-        return v + liking * (z - v)
+    def fused(self) -> Tensor:
+        """Z of all nodes. `[U + N, d]`"""
+        return self.forward()[2]
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Loss of one batch of ratings; negatives are drawn anew."""
         self._kept = None
         z, v, fused = self.forward()
-        users, items = interaction[self.USER_ID], interaction[self.ITEM_ID]
-        liked = interaction[self.RATING] > self.options.liked_above
-        drawn = torch.cat([items.unsqueeze(1), self.negatives(users, self.options.n_negatives)], dim=1)
-        loss = self.options.reg_weight * self._penalty(users, drawn)
+        users, liked, drawn = self.draw(interaction)
+        loss: Tensor = self.options.reg_weight * self._penalty(users, drawn)
         branch, fusion = (self.options.loss_on in (name, "both") for name in ("branch", "fused"))
         for rows, table, of_sign in ((liked, z, self._liked_loss), (~liked, v, self._disliked_loss)):
             pairs = SampledPairs(users[rows], drawn[rows], self.n_users, self.n_items)
@@ -198,36 +157,5 @@ class LLMPNGNN(GeneralRecommender):
 
     def _penalty(self, users: Tensor, items: Tensor) -> Tensor:
         """Squared norms of the rows of both tables that the batch names. `[B]`, `[B, 1 + k]`"""
-        named = torch.cat([users, items.reshape(-1) + self.n_users])
-        counts = torch.bincount(named, minlength=self.n_users + self.n_items)
-        if self.options.reg_rows == "once":
-            counts = counts.clamp(max=1)
         norms = self.liked_nodes.weight.square() + self.disliked_nodes.weight.square()
-        return (norms.sum(dim=1) * counts).sum()
-
-    def _tables(self) -> tuple[Tensor, Tensor]:
-        """Users and items of Z for scoring, computed once between two training steps."""
-        if self._kept is None or self.training:
-            self._kept = self.forward()[2]
-        return self._kept[: self.n_users], self._kept[self.n_users :]
-
-    def train(self, mode: bool = True) -> "LLMPNGNN":
-        """Switch mode; tables kept for scoring are dropped, as the weights may change."""
-        self._kept = None
-        super().train(mode)
-        return self
-
-    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
-        """Take weights over; tables kept for scoring are dropped with the old ones."""
-        self._kept = None
-        return super().load_state_dict(*arguments, **options)
-
-    def predict(self, interaction: Any) -> Tensor:
-        """Score of each (user, item) row. `[B]`"""
-        users, items = self._tables()
-        return (users[interaction[self.USER_ID]] * items[interaction[self.ITEM_ID]]).sum(1)
-
-    def full_sort_predict(self, interaction: Any) -> Tensor:
-        """Scores of all items for each row's user. `[B * N]`"""
-        users, items = self._tables()
-        return (users[interaction[self.USER_ID]] @ items.T).view(-1)
+        return (norms.sum(dim=1) * self.named(users, items)).sum()
