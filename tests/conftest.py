@@ -63,10 +63,6 @@ FAST: dict[str, dict[str, Any]] = {
         "epochs": 6, "embedding_size": 8, "learning_rate": 0.02, "train_batch_size": 128, "n_layers": 2,
         "n_negatives": 8, "reg_weight": 0.001,
     },
-    "SiReN": {
-        "epochs": 6, "embedding_size": 8, "learning_rate": 0.02, "train_batch_size": 128, "n_layers": 2,
-        "n_negatives": 8, "reg_weight": 0.001, "mlp_dropout": 0.1, "attention_dropout": 0.1,
-    },
     "HeLLM": {
         "epochs": 3, "learning_rate": 0.002, "train_batch_size": 32, "max_history": 6, "prefix_length": 3,
         "rows_per_epoch": 0,
@@ -76,8 +72,8 @@ FAST: dict[str, dict[str, Any]] = {
         "hop2_neighbors": 2, "gal_rows": 8, "queue_length": 16, "rows_per_epoch": 0,
     },
 }  # fmt: skip
-#: The multimodal baselines have theirs in a file beside this one.
-FAST |= yaml.safe_load((Path(__file__).parent / "multimodal.yaml").read_text())
+for _name in ("multimodal.yaml", "relatives.yaml"):  # others have theirs in files beside this one
+    FAST |= yaml.safe_load((Path(__file__).parent / _name).read_text())
 #: Protocol of the models that need ratings; the others run under `seq`.
 PROTOCOL = {"LLMPNGNN": "rate", "SiReN": "rate", "LAGCL4Rec": "sign"}
 #: For all of them: validate every epoch, never stop early.

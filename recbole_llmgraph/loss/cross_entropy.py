@@ -20,11 +20,17 @@ LOG2_E = math.log2(math.e)
 SCORES_AT_ONCE = 1 << 20
 #: The same on a GPU, whose kernels want more rows: 256 MB.
 SCORES_AT_ONCE_GPU = 1 << 26
-#: Scores `[rows, N]` and targets of a few rows -> their summed loss and its slope in the scores.
-Tile = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+#: Scores `[rows, N]`, targets and weights of a few rows -> their summed loss and its slope in the scores.
+Tile = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 
 
-def item_cross_entropy(states: Tensor, items: Tensor, targets: Tensor, bias: Tensor | None = None) -> Tensor:
+def item_cross_entropy(
+    states: Tensor,
+    items: Tensor,
+    targets: Tensor,
+    bias: Tensor | None = None,
+    weights: Tensor | None = None,
+) -> Tensor:
     """Mean of `-log softmax(states @ items.T + bias)[targets]`.
 
     Args:
@@ -32,12 +38,13 @@ def item_cross_entropy(states: Tensor, items: Tensor, targets: Tensor, bias: Ten
         items: vectors of all items. `[N, d]`
         targets: the right item of each row. `[B]`
         bias: of all items. `[N]`
+        weights: how often each row stands in the mean; once without. `[B]`
 
     Returns:
         Scalar; zero when there are no rows.
     """
-    total: Tensor = _TiledLoss.apply(states, items, bias, targets, _softmax_tile)
-    return total / max(1, len(states))
+    total: Tensor = _TiledLoss.apply(states, items, bias, targets, _softmax_tile, weights)
+    return total / (max(1, len(states)) if weights is None else weights.sum())
 
 
 def label_cross_entropy(states: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
@@ -51,14 +58,20 @@ def label_cross_entropy(states: Tensor, labels: Tensor, targets: Tensor) -> Tens
     Returns:
         Scalar.
     """
-    total: Tensor = _TiledLoss.apply(states, labels, None, targets, _sigmoid_tile)
+    total: Tensor = _TiledLoss.apply(states, labels, None, targets, _sigmoid_tile, None)
     return total
 
 
 class _TiledLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, table: Tensor, bias: Tensor | None, targets: Tensor, tile: Tile
+        ctx: Any,
+        states: Tensor,
+        table: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        tile: Tile,
+        weights: Tensor | None,
     ) -> Tensor:
         """Summed loss of all tiles; gradients are kept for the backward pass."""
         d_states, d_table = torch.zeros_like(states), torch.zeros_like(table)
@@ -71,7 +84,7 @@ class _TiledLoss(torch.autograd.Function):
             scores = times_transposed(states[rows], table)
             if bias is not None:
                 scores += bias
-            loss, slope = tile(scores, targets[rows])
+            loss, slope = tile(scores, targets[rows], None if weights is None else weights[rows])
             total += loss
             d_states[rows] = times_transposed(slope, table.T)
             if table_learns:
@@ -87,22 +100,25 @@ class _TiledLoss(torch.autograd.Function):
         """Scale what the forward pass kept."""
         d_states, d_table, d_bias = ctx.saved_tensors
         d_bias = None if d_bias is None else d_bias * gradient
-        return d_states * gradient, d_table * gradient, d_bias, None, None
+        return d_states * gradient, d_table * gradient, d_bias, None, None, None
 
 
-def _softmax_tile(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def _softmax_tile(scores: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
     rows = torch.arange(len(scores), device=scores.device)
     right = scores[rows, targets]
     top = scores.amax(dim=1, keepdim=True)
     scores.sub_(top).mul_(LOG2_E).exp2_()  # several times as fast as exp on a processor
     mass = scores.sum(dim=1, keepdim=True)
-    loss = (mass.log() + top).squeeze(1).sub_(right).sum()
+    losses = (mass.log() + top).squeeze(1).sub_(right)
     scores.div_(mass)
     scores[rows, targets] -= 1.0
-    return loss, scores
+    if weights is not None:
+        losses.mul_(weights)
+        scores.mul_(weights.unsqueeze(1))
+    return losses.sum(), scores
 
 
-def _sigmoid_tile(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def _sigmoid_tile(scores: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
     rows, columns = (targets >= 0).nonzero(as_tuple=True)
     holding = targets[rows, columns]
     loss = F.softplus(scores).sum() - scores[rows, holding].sum()
