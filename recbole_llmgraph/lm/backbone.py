@@ -14,7 +14,7 @@ import torch
 
 from recbole_llmgraph.base.errors import UserError, unknown
 from recbole_llmgraph.base.hashing import hash_data
-from recbole_llmgraph.lm.builtin import BUILTIN, Family, build_model, build_tokenizer, builtin
+from recbole_llmgraph.lm.builtin import BUILTIN, VOCABULARY, Family, build_model, build_tokenizer, builtin
 from recbole_llmgraph.lm.loading import reading
 from recbole_llmgraph.lm.sources import FolderSource, HubSource, folder_hash, read_source
 
@@ -90,6 +90,7 @@ def open_backbone(
     seed: int = 0,
     random_weights: bool = False,
     dtype: torch.dtype = torch.float32,
+    vocabulary: int = VOCABULARY,
 ) -> Backbone:
     """Open a backbone on the CPU, all weights trainable; torch's global random state stays as it is.
 
@@ -100,6 +101,7 @@ def open_backbone(
         seed: draws the weights of built-ins and of `random_weights`.
         random_weights: the same architecture and tokenizer with fresh weights, as a control of pre-training.
         dtype: float32 or bfloat16.
+        vocabulary: most tokens of a built-in's tokenizer; the others bring their own.
 
     Raises:
         UserError: for an unknown name, another family, or weights that are not to be had.
@@ -108,7 +110,7 @@ def open_backbone(
         raise UserError(f"backbone '{spec}': dtype {dtype} is not supported; take float32 or bfloat16")
     with _seeded(seed):
         if spec.startswith("builtin:"):
-            opened = _open_builtin(spec, family, texts, seed)
+            opened = _open_builtin(spec, family, texts, seed, vocabulary)
         else:
             opened = _open_source(spec, family, seed, random_weights)
     torch.nn.Module.to(opened.model, dtype)
@@ -135,15 +137,17 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _open_builtin(spec: str, family: Family, texts: Sequence[str] | None, seed: int) -> Backbone:
+def _open_builtin(
+    spec: str, family: Family, texts: Sequence[str] | None, seed: int, vocabulary: int
+) -> Backbone:
     card = builtin(spec.partition(":")[2])
     _check_family(spec, card.family, family)
     if texts is None:
         raise ValueError(f"{spec} learns its tokenizer from `texts`; pass the dataset's text")
-    tokenizer = build_tokenizer(texts)
+    tokenizer = build_tokenizer(texts, vocabulary)
     model = build_model(card, len(tokenizer))
-    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1])
-    revision = hash_data([card.settings, vocabulary, seed])
+    tokens = sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1])
+    revision = hash_data([card.settings, tokens, seed])
     return _backbone(spec, model, tokenizer, family, pretrained=False, revision=revision)
 
 

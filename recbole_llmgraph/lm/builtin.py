@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Family = Literal["llama", "t5"]
-#: Upper bound of a built-in vocabulary: only the instruction is text, items are rows.
+#: Upper bound of a built-in vocabulary where only the instruction is text and items are rows.
 VOCABULARY = 1024
 #: Scale of what a new T5's layers add to their input.
 RESIDUAL = 0.3

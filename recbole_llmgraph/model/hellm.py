@@ -30,26 +30,19 @@ Faithfulness, each choice a named setting:
   only sensible way for a backbone without pre-training; `auto` picks by that.
 """
 
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from recbole_llmgraph.artifact.tables import rows_for
 from recbole_llmgraph.base.errors import UserError
-from recbole_llmgraph.host.dataset import item_tokens, training_fingerprint
-from recbole_llmgraph.host.models import InputType, SequentialRecommender, config_values, read_settings
-from recbole_llmgraph.lm.backbone import open_backbone, read_dtype
+from recbole_llmgraph.host.models import read_settings
 from recbole_llmgraph.lm.decoder import last_states
-from recbole_llmgraph.lm.lora import add_lora
 from recbole_llmgraph.lm.prefix import KeyValuePrefix
 from recbole_llmgraph.lm.slots import SlotPrompt
-from recbole_llmgraph.loss.cross_entropy import item_cross_entropy
+from recbole_llmgraph.model.llama import LlamaRecommender, LlamaSettings, read_lines
 from recbole_llmgraph.model.needs import ItemTable, ItemTexts, Need
-from recbole_llmgraph.model.tables import checked_table
 from recbole_llmgraph.train.settings import SequenceSettings
 
 #: Alpaca's frame around the paper's instruction.
@@ -62,7 +55,7 @@ ALPACA = (
 PAPER = {"head": "trainable", "bos": "once", "learner": "adam"}
 
 
-class HeLLMSettings(SequenceSettings):
+class HeLLMSettings(LlamaSettings):
     """Settings of HeLLM's stage B; defaults are the published ones."""
 
     epochs: PositiveInt = 12
@@ -75,17 +68,7 @@ class HeLLMSettings(SequenceSettings):
     schedule_floor: NonNegativeFloat = 5e-6 / 3e-4
     warmup_fraction: float = Field(default=1 / 12, ge=0, lt=1)
     stopping_step: NonNegativeInt = 3
-    backbone: str = "hub:meta-llama/Llama-2-7b-hf"
-    random_weights: bool = False
-    """Open `backbone`'s architecture with fresh weights: the control for pre-training."""
-    dtype: Literal["fp32", "bf16"] = "bf16"
-    """Type of the frozen backbone; what is trained is always fp32."""
-    tuning: Literal["auto", "lora", "full"] = "auto"
-    lora_rank: PositiveInt = 16
-    lora_alpha: PositiveInt = 16
-    lora_dropout: float = Field(default=0.05, ge=0, lt=1)
     fidelity: Literal["release", "paper"] = "release"
-    head: Literal["frozen", "trainable", "tied", "feature"] = "frozen"
     prefix: Literal["graph", "learned", "none"] = "graph"
     """`learned`: prefix rows without the graph's condition; `none`: no prefix."""
     prefix_length: PositiveInt = 10
@@ -94,12 +77,8 @@ class HeLLMSettings(SequenceSettings):
     pooled_size: PositiveInt = 32
     """d' of the paper's projection of E^G before pooling; `release` pools at full width."""
     bos: Literal["once", "release"] = "release"
-    """Begin-of-sequence token at the start, or before the response too."""
     instruction: str = ALPACA
-    """Text before the items."""
     response: str = "### Response:"
-    """Text after the items."""
-    standardise: bool = False
     use_graph_id: bool = True
     """Read E^G in the item tokens."""
     use_sequence_id: bool = True
@@ -130,25 +109,26 @@ ablations: dict[str, dict[str, Any]] = {
 }
 
 
-class HeLLM(SequentialRecommender):
+class HeLLM(LlamaRecommender):
     """Llama over graph and sequence item vectors.
 
     Shapes: B rows, T items of the longest history in the batch, N items with padding,
     d = 64 width of E^G and of E^S, D width of the backbone, k prefix rows, L layers.
     """
 
-    input_type = InputType.POINTWISE
     settings: ClassVar[type[SequenceSettings]] = HeLLMSettings
-    batching: ClassVar[str] = "by_length"
+    options: HeLLMSettings
 
     def __init__(self, config: Any, dataset: Any) -> None:
         """Args: RecBole's config and the training part of a dataset."""
         super().__init__(config, dataset)
         self.options = read_settings(HeLLMSettings, config)
-        graph, sequence = self._item_vectors(dataset)
+        graph, sequence = self._trained_items(dataset, "graph_embedding", "sequence_embedding")
         self.register_buffer("graph_items", graph, persistent=False)  # [N, d]
         self.register_buffer("item_vectors", self._joined(graph, sequence), persistent=False)
-        self._open_backbone(int(config["seed"]))
+        opened = self._open_backbone(int(config["seed"]), read_lines(self.options.item_texts))
+        template = f"{self.options.instruction} {{items}} {self.options.response}"
+        self.prompt = SlotPrompt(template, opened.tokenizer, bos=self.options.bos)
         width = self.width
         #: W2 GELU(W1 .)
         self.item_projection = nn.Sequential(
@@ -169,25 +149,7 @@ class HeLLM(SequentialRecommender):
             found.append(ItemTexts("item_texts"))
         return found
 
-    @classmethod
-    def recbole_config(cls, settings: HeLLMSettings) -> dict[str, Any]:
-        """Config keys; cross entropy over all items wants no negatives."""
-        return {**config_values(settings), "train_neg_sample_args": None}
-
     # -- construction ------------------------------------------------------------------
-
-    def _item_vectors(self, dataset: Any) -> tuple[Tensor, Tensor]:
-        """E^G and E^S in this dataset's item order. `[N, d], [N, d]`"""
-        tokens = item_tokens(dataset)
-        seen = training_fingerprint(dataset)
-        tables = [
-            checked_table(self.options.graph_embedding, "graph_embedding", "HeLLM", seen),
-            checked_table(self.options.sequence_embedding, "sequence_embedding", "HeLLM", seen),
-        ]
-        graph, sequence = (rows_for(table, tokens).float() for table in tables)
-        if self.options.standardise:
-            graph, sequence = standardised(graph), standardised(sequence)
-        return graph, sequence
 
     def _joined(self, graph: Tensor, sequence: Tensor) -> Tensor:
         """[E^G ; E^S] or the part that the switches leave. `[N, 2d]`"""
@@ -195,28 +157,6 @@ class HeLLM(SequentialRecommender):
         if not parts:
             raise UserError("HeLLM: use_graph_id and use_sequence_id are both off; keep one")
         return torch.cat(parts, dim=1)
-
-    def _open_backbone(self, seed: int) -> None:
-        options = self.options
-        texts = Path(options.item_texts).read_text("utf-8").splitlines() if options.item_texts else None
-        builtin = options.backbone.startswith("builtin:")
-        self.tuned_by_lora = options.tuning == "lora" or (options.tuning == "auto" and not builtin)
-        opened = open_backbone(
-            options.backbone,
-            family="llama",
-            texts=texts,
-            seed=seed,
-            random_weights=options.random_weights,
-            dtype=read_dtype(options.dtype if self.tuned_by_lora else "fp32"),  # what is trained is fp32
-        )
-        self.backbone, self.width, self.backbone_name = opened.model, opened.width, opened.name
-        if self.tuned_by_lora:
-            add_lora(self.backbone, options.lora_rank, options.lora_alpha, options.lora_dropout)
-        template = f"{options.instruction} {{items}} {options.response}"
-        self.prompt = SlotPrompt(template, opened.tokenizer, bos=options.bos)
-        # A pre-trained final norm can scale states far from 1; logits start at the size of a fresh one.
-        norm: Any = opened.model.norm
-        self.state_scale = float(norm.weight.detach().float().square().mean().rsqrt())
 
     def _build_prefix(self) -> None:
         """Learned rows, and the two nets that condition them on the pooled graph vectors."""
@@ -239,18 +179,6 @@ class HeLLM(SequentialRecommender):
             )
             for _ in range(2)
         )
-
-    def _build_head(self) -> None:
-        """W_s or what stands in its place."""
-        match self.options.head:
-            case "frozen" | "trainable":
-                self.score = nn.Linear(self.width, self.n_items, bias=False)
-                nn.init.normal_(self.score.weight, std=self.width**-0.5)
-                self.score.weight.requires_grad_(self.options.head == "trainable")
-            case "feature":
-                self.score = nn.Linear(self.width, self.item_vectors.shape[1])
-            case "tied":
-                pass  # compares with the item projection
 
     # -- forward -----------------------------------------------------------------------
 
@@ -278,60 +206,3 @@ class HeLLM(SequentialRecommender):
             pooled = pooled / (rows.shape[-1] * lengths.view(-1, 1, 1))
         flat = pooled.flatten(1)
         return self.key_net(flat), self.value_net(flat)
-
-    def _compared(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """What each row predicts with and what it is compared with. `[B, D] -> [B, w], [N, w]`"""
-        match self.options.head:
-            case "feature":
-                return self.score(states), self.item_vectors
-            case "tied":
-                return states / self.width**0.5, self.item_projection(self.item_vectors)
-            case _:
-                return states, self.score.weight
-
-    def _logits(self, states: Tensor) -> Tensor:
-        """Scores of all items, padding at -inf. `[B, D] -> [B, N]`"""
-        query, table = self._compared(states)
-        padding = torch.zeros(self.n_items, device=query.device)
-        padding[0] = -torch.inf
-        allowed: Tensor = query @ table.T + padding
-        return allowed
-
-    def calculate_loss(self, interaction: Any) -> Tensor:
-        """Cross entropy of each row's next item among all items."""
-        states = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
-        query, table = self._compared(states)
-        return item_cross_entropy(query, table[1:], interaction[self.POS_ITEM_ID] - 1)
-
-    def predict(self, interaction: Any) -> Tensor:
-        """Score of each row's item. `[B]`"""
-        states = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
-        return self._logits(states).gather(1, interaction[self.ITEM_ID].unsqueeze(1)).squeeze(1)
-
-    def full_sort_predict(self, interaction: Any) -> Tensor:
-        """Scores of all items for each row. `[B * N]`"""
-        states = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
-        return self._logits(states).view(-1)
-
-    def reopened_names(self) -> set[str]:
-        """Weights that checkpoints leave out: the frozen backbone opens from its source again."""
-        return {
-            name
-            for name, weight in self.named_parameters()
-            if name.startswith("backbone.") and not weight.requires_grad
-        }
-
-    @property
-    def notes(self) -> list[str]:
-        """What a reader of this model's row must know."""
-        found = [f"backbone {self.backbone_name}", f"head {self.options.head}"]
-        if self.options.head == "feature" or self.options.standardise:
-            found.append("head/standardise are this suite's choices for small backbones, not the paper's")
-        return found
-
-
-def standardised(rows: Tensor) -> Tensor:
-    """Columns with zero mean and unit variance over real items; the padding row stays zero. `[N, d]`"""
-    real = rows[1:]
-    scaled = (real - real.mean(0)) / real.std(0).clamp_min(1e-6)
-    return F.pad(scaled, (0, 0, 1, 0))

@@ -50,6 +50,13 @@ class ItemTexts:
 
 
 @dataclass(frozen=True)
+class ItemTitles:
+    """Each item's text by its token, for prompts that name items."""
+
+    field: str
+
+
+@dataclass(frozen=True)
 class OracleEdges:
     """Ratings that a language model, or a control, gives to candidates of an earlier stage.
 
@@ -155,6 +162,7 @@ Need = (
     | ItemTable
     | UserTable
     | ItemTexts
+    | ItemTitles
     | OracleEdges
     | Augmentation
     | Groups

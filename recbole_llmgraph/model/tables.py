@@ -18,15 +18,24 @@ def checked_table(file: str, setting: str, model: str, seen: str | None) -> Toke
     Raises:
         UserError: when there is none, or it saw another split.
     """
-    if not file:
-        raise UserError(
-            f"{model} needs {setting}: pass config_dict=recbole_settings('{model}', dataset), "
-            f"which trains the earlier stages first, or run benchmarks/run.py --model={model}"
-        )
-    table = load_table(Path(file))
+    table = load_table(provided_file(file, setting, model))
     if seen is not None and table.meta.get("training_fingerprint") != seen:
         raise UserError(
             f"{setting}={file} was trained on another split (or does not say on which); "
             f"train it on this one: benchmarks/run.py --model={model}"
         )
     return table
+
+
+def provided_file(file: str, setting: str, model: str) -> Path:
+    """Path of a file that the suite provides.
+
+    Raises:
+        UserError: when there is none.
+    """
+    if not file:
+        raise UserError(
+            f"{model} needs {setting}: pass config_dict=recbole_settings('{model}', dataset), "
+            f"which trains the earlier stages first, or run benchmarks/run.py --model={model}"
+        )
+    return Path(file)

@@ -37,10 +37,13 @@ def peak_memory_mb() -> float:
 
 
 def parameter_counts(model: nn.Module) -> dict[str, int]:
-    """Parameters in all and those that are trained."""
+    """Parameters in all and those that are trained; `trained_names()` of models that freeze by phase."""
+    named = dict(model.named_parameters())
+    told = getattr(model, "trained_names", None)
+    trained = told() if told else {name for name, p in named.items() if p.requires_grad}
     return {
-        "total": sum(p.numel() for p in model.parameters()),
-        "trained": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "total": sum(p.numel() for p in named.values()),
+        "trained": sum(p.numel() for name, p in named.items() if name in trained),
     }
 
 

@@ -1,5 +1,6 @@
 """Providing what a model stands on: features, and item tables that another cell trains."""
 
+import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,6 +22,7 @@ from recbole_llmgraph.model.needs import (
     ItemFeature,
     ItemTable,
     ItemTexts,
+    ItemTitles,
     Need,
     OracleEdges,
     Reranker,
@@ -97,6 +99,8 @@ def _identity(need: Need, cell: Cell, ready: Prepared, key_of: KeyOf) -> str:
             return key_of(stage_of(cell, need))
         case ItemTexts():
             return hash_data(_text_lines(ready))
+        case ItemTitles():
+            return hash_data(item_texts(ready))
         case OracleEdges():
             return hash_data(edges_recipe(need, ready, key_of(stage_of(cell, need)), cell.seed))
         case Augmentation():
@@ -143,6 +147,10 @@ def provide(
                     given.stages.append(used)
             case ItemTexts():
                 given.paths[need.field] = str(_text_file(ready, house))
+            case ItemTitles():
+                given.paths[need.field] = str(_title_file(ready, house))
+                if doubtful := unknown_provenance(ready):
+                    given.notes.append(f"provenance unknown: item text {', '.join(doubtful)}")
             case _:
                 _meet_asked(need, cell, house, ready, given, key_of, make_candidates, read_rows, read_targets)
     return given
@@ -236,4 +244,14 @@ def _text_file(ready: Prepared, house: House) -> Path:
     if not path.exists():
         with new_file(path) as temporary:
             temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def _title_file(ready: Prepared, house: House) -> Path:
+    """Item texts by token, as one JSON object."""
+    texts = item_texts(ready)
+    path = house.artifacts.root / "item_titles" / f"{hash_data(texts)}.json"
+    if not path.exists():
+        with new_file(path) as temporary:
+            temporary.write_text(json.dumps(texts, ensure_ascii=False, sort_keys=True), encoding="utf-8")
     return path
