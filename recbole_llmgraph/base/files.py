@@ -13,6 +13,9 @@ import yaml
 
 from recbole_llmgraph.base.errors import UserError
 
+#: Beside a dataset's atomic files: (user, item) pairs that a paper released as its test part.
+RELEASED_TEST = "released_test.tsv"
+
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:

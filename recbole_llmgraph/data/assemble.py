@@ -24,6 +24,8 @@ class Assembled:
     #: Unix seconds, row for row; None where no source knows any.
     times: list[float | None] | None = None
     features: dict[str, Feature] = field(default_factory=dict)
+    #: (user, item) pairs of a released test part; empty where there is none.
+    test: list[tuple[str, str]] = field(default_factory=list)
     used: list[tuple[Kind, SourceFile]] = field(default_factory=list)
     text_fields: dict[str, int] = field(default_factory=dict)
     provenance_unknown: list[str] = field(default_factory=list)
@@ -59,6 +61,10 @@ def read_rows(card: DatasetCard, located: Located, bad: BadRows) -> tuple[Assemb
     data.interactions = long_enough(card, in_order(rows), main, bad)
     check_counts(card, data.interactions.counts(), main, bad, data.notes)
     _add_times(located, main, maps, bad, data)
+    for found in located.of("test")[:1]:
+        data.test, told = convert.TEST[found.source.converter](found, data.interactions, bad)
+        data.notes.extend(told)
+        data.use("test", found)
     return data, maps
 
 

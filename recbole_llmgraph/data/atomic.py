@@ -33,6 +33,11 @@ def write_times(path: Path, data: Interactions, times: Sequence[float | None]) -
     _write(path, header, zip(data.users, data.items, ranks(data.users), shown, strict=True))
 
 
+def write_test(path: Path, pairs: Sequence[tuple[str, str]]) -> None:
+    """Pairs of a released test part, in the order of its file."""
+    _write(path, ["user_id:token", "item_id:token"], pairs)
+
+
 def item_columns(items: Mapping[str, Item]) -> list[str]:
     """Those of the fixed columns which any item fills."""
     filled = {name for item in items.values() for name, value in item.items() if value}

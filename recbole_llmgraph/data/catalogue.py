@@ -16,10 +16,10 @@ from recbole_llmgraph.base.settings import Settings
 
 Protocol = Literal["seq", "rate", "sign"]
 #: What a source file can hold; one file may hold several.
-Kind = Literal["interactions", "ids", "items", "attributes", "times", "image"]
+Kind = Literal["interactions", "ids", "items", "attributes", "times", "image", "test"]
 #: How a source file is read; `convert` has one reader for each pair of converter and kind.
 Converter = Literal[
-    "s3rec", "mcauley", "movielens", "yelp", "recbole", "letter", "joined", "agent4rec", "npy"
+    "s3rec", "mcauley", "movielens", "yelp", "recbole", "letter", "joined", "agent4rec", "npy", "signed"
 ]
 
 #: Columns of `.item` that every road to a dataset must fill alike, in their order.
@@ -106,6 +106,11 @@ class DatasetCard(Settings):
     def rated(self) -> bool:
         """Whether `.inter` has a rating column."""
         return bool({"rate", "sign"} & set(self.protocols))
+
+    @property
+    def released_test(self) -> Source | None:
+        """File of a test part that a paper released for `sign`."""
+        return next((source for source in self.sources if "test" in source.holds), None)
 
     @property
     def names(self) -> list[str]:

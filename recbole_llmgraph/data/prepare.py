@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from recbole_llmgraph.base.errors import UserError
-from recbole_llmgraph.base.files import new_folder
+from recbole_llmgraph.base.files import RELEASED_TEST, new_folder
 from recbole_llmgraph.base.hashing import hash_data, hash_file
 from recbole_llmgraph.base.progress import say
 from recbole_llmgraph.data import atomic
@@ -28,7 +28,7 @@ class Prepared:
     """A dataset on disk.
 
     `folder` holds `<name>.inter`, `<name>.item`, `item_text.jsonl`, `time.tsv` where real times are known,
-    `features/*.safetensors` and `manifest.json`.
+    `released_test.tsv` where a paper released its test part, `features/*.safetensors` and `manifest.json`.
     """
 
     card: DatasetCard
@@ -121,6 +121,8 @@ def _write(card: DatasetCard, data: Assembled, folder: Path) -> None:
     atomic.write_text(folder / "item_text.jsonl", data.items)
     if data.times is not None:
         atomic.write_times(folder / "time.tsv", data.interactions, data.times)
+    if data.test:
+        atomic.write_test(folder / RELEASED_TEST, data.test)
     for name, feature in data.features.items():
         write_feature(folder / "features" / f"{name}.safetensors", feature)
 

@@ -42,21 +42,34 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         },
     },
     "rate": {**_RATED, "rating_split": {"test": 0.2, "held": 0.1, "seed": 1}},
-    "sign": {**_RATED, "rating_split": {"by_user": True, "test": 0.2, "held": 0.1, "seed": 1}},
+    "sign": {
+        **_RATED,
+        "rating_split": {"by_user": True, "released": True, "test": 0.2, "held": 0.1, "seed": 1},
+    },
 }
 
 
 def protocol_values(protocol: str) -> dict[str, Any]:
     """RecBole's arguments of a protocol; `rate@2` is `rate` with another draw of its split.
 
+    `sign` tests what a paper released for the dataset, if one did; `sign@1` draws there, too.
+
     Raises:
         UserError: for an unknown protocol.
     """
     name, at, draw = protocol.partition("@")
-    if name not in PROTOCOLS or (at and not (name == "rate" and draw.isdecimal() and int(draw) < 2**32)):
-        raise unknown("protocol", protocol, [*PROTOCOLS, "rate@2"])
+    numbered = name in ("rate", "sign") and draw.isdecimal() and int(draw) < 2**32
+    if name not in PROTOCOLS or (at and not numbered):
+        raise unknown("protocol", protocol, [*PROTOCOLS, "rate@2", "sign@1"])
     values = PROTOCOLS[name]
-    return {**values, "rating_split": {**values["rating_split"], "seed": int(draw)}} if at else values
+    if not at:
+        return values
+    return {**values, "rating_split": {**values["rating_split"], "released": False, "seed": int(draw)}}
+
+
+def tests_released(protocol: str) -> bool:
+    """Whether a protocol tests what a paper released, where a paper did."""
+    return bool(protocol_values(protocol).get("rating_split", {}).get("released"))
 
 
 def measured(protocol: str) -> list[str]:

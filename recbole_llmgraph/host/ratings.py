@@ -17,6 +17,7 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction, cat_interactions
 
 from recbole_llmgraph.base.errors import UserError
+from recbole_llmgraph.base.files import RELEASED_TEST
 
 Ids = npt.NDArray[np.int64]
 #: Part of a rating: trained on always, trained on in the final run only, tested.
@@ -31,12 +32,15 @@ class RatingSplit:
 
     Attributes:
         by_user: split each user's ratings (test part rounded up) instead of all at once.
+        released: test what a paper released for the dataset (`released_test.tsv` beside the atomic files),
+            if one did; only the hold-out is drawn then.
         test: fraction that is tested.
         held: fraction of the rest that is held out.
         seed: of the draw, which is the protocol's and not the run's: all runs of a table have one split.
     """
 
     by_user: bool = False
+    released: bool = False
     test: float = 0.2
     held: float = 0.1
     seed: int = 1
@@ -80,14 +84,42 @@ def draw_parts(dataset: Dataset, rule: RatingSplit) -> Ids:
     user_place, item_place = (token_places(dataset, name) for name in (dataset.uid_field, dataset.iid_field))
     by_token = np.lexsort((item_place[items], user_place[users]))
     shuffled = by_token[np.random.RandomState(rule.seed).permutation(len(by_token))]
-    parts = np.empty(len(frame), dtype=np.int64)
+    parts = np.full(len(frame), TEST, dtype=np.int64)
     if not rule.by_user:
         parts[shuffled] = _first(len(shuffled), round(rule.test * len(shuffled)), rule.held)
         return parts
     grouped = shuffled[np.argsort(users[shuffled], kind="stable")]
-    counts = np.bincount(users).tolist()
-    parts[grouped] = np.concatenate([_first(n, int(np.ceil(rule.test * n)), rule.held) for n in counts])
+    tested = _released(dataset) if rule.released else None
+    if tested is not None:
+        grouped = grouped[~tested[grouped]]
+    test = 0.0 if tested is not None else rule.test
+    counts = np.bincount(users[grouped]).tolist()
+    parts[grouped] = np.concatenate([_first(n, int(np.ceil(test * n)), rule.held) for n in counts])
     return parts
+
+
+def _released(dataset: Dataset) -> npt.NDArray[np.bool_] | None:
+    """Which ratings a paper's test part holds; None where none was released. `[n]`
+
+    Raises:
+        UserError: when a released pair is no rating of the dataset.
+    """
+    path = Path(dataset.config["data_path"]) / RELEASED_TEST
+    if not path.is_file():
+        return None
+    frame, known = dataset.inter_feat, dataset.field2token_id
+    width = dataset.item_num
+    lines = path.read_text(encoding="utf-8").splitlines()[1:]
+    pairs = [line.split("\t") for line in lines]
+    try:
+        wanted = [known[dataset.uid_field][u] * width + known[dataset.iid_field][i] for u, i in pairs]
+    except KeyError as missing:
+        raise UserError(f"{path}: no rating of {missing}; prepare the dataset again with --force") from None
+    keys = np.asarray(frame[dataset.uid_field]) * width + np.asarray(frame[dataset.iid_field])
+    tested: npt.NDArray[np.bool_] = np.isin(keys, wanted)
+    if len(np.unique(keys[tested])) < len(set(wanted)):
+        raise UserError(f"{path}: holds pairs that nobody rated; prepare the dataset again with --force")
+    return tested
 
 
 def token_places(dataset: Dataset, field: str) -> Ids:

@@ -10,7 +10,8 @@ _PROTOCOLS = {
     "rate": "80 % of the ratings, drawn at random once for all seeds, train; test ratings of 4 and 5 are "
     "relevant; 10 % of the training ratings choose the epoch, then the whole 80 % is trained for as long; a "
     "training of fixed length chooses nothing",
-    "sign": "20 % of each user's ratings are tested, those of 4 and 5 are relevant; "
+    "sign": "20 % of each user's ratings are tested (those that a paper released, where a row says so), "
+    "those of 4 and 5 are relevant; "
     "10 % of each user's training ratings choose the epoch, then all of them are trained for as long",
 }
 _MASKS = {

@@ -74,7 +74,7 @@ def groups_recipe(need: Groups, ready: Prepared, cell: "Cell") -> dict[str, Any]
     if need.source in ("replay", "random") and ready.card.name in RELEASED:
         recipe["files"] = RELEASED[ready.card.name]
         return recipe | ({"seed": cell.seed} if need.source == "random" else {})
-    recipe |= {"counts": list(need.counts), "dataset": dataset_fingerprint(ready, None)}
+    recipe |= {"counts": list(need.counts), "dataset": dataset_fingerprint(ready, None, cell.protocol)}
     if need.source == "random":
         return recipe | {"seed": cell.seed}
     split = {"protocol": cell.protocol, "held_out": cell.held_out}

@@ -10,9 +10,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from recbole_llmgraph.artifact.store import ArtifactStore
+from recbole_llmgraph.base.errors import UserError
+from recbole_llmgraph.base.files import RELEASED_TEST
 from recbole_llmgraph.base.progress import say
-from recbole_llmgraph.data.catalogue import DatasetCard
+from recbole_llmgraph.data.catalogue import DatasetCard, Source
 from recbole_llmgraph.data.prepare import Prepared, prepare, prepared
+from recbole_llmgraph.host.config import tests_released
 from recbole_llmgraph.store.record import RunRecord
 from recbole_llmgraph.store.runs import RunStore, read_run, rename_variant
 
@@ -110,9 +113,32 @@ def default_data_folder() -> Path:
     return Path(os.environ.get("RECBOLE_LLMGRAPH_DATA") or "data")
 
 
-def dataset_fingerprint(ready: Prepared, model_class: Any) -> str:
-    """Hash of the prepared files that a model reads: interactions, and items where it says so."""
+def dataset_fingerprint(ready: Prepared, model_class: Any, protocol: str) -> str:
+    """Hash of the prepared files that a run reads: interactions, items if the model does, a released test.
+
+    Raises:
+        UserError: as `released_test`.
+    """
     names = [f"{ready.card.name}.inter"]
+    if released_test(ready, protocol):
+        names.append(RELEASED_TEST)
     if getattr(model_class, "reads_item_file", False):
         names.append(f"{ready.card.name}.item")
     return "+".join(ready.manifest["outputs"][name]["sha256"][:16] for name in names)
+
+
+def released_test(ready: Prepared, protocol: str) -> Source | None:
+    """The file whose rows a protocol tests because a paper released them; None where nobody did.
+
+    Raises:
+        UserError: when there is one, and it was not at hand when the dataset was prepared.
+    """
+    released = ready.card.released_test if tests_released(protocol) else None
+    if released and RELEASED_TEST not in ready.manifest["outputs"]:
+        name = ready.card.name
+        raise UserError(
+            f"{name}: protocol {protocol} tests a released part, {released.file} ({released.note}): "
+            f"put it into DIR/{name}/ and type prepare.py --dataset {name} --source DIR --force; "
+            f"or draw a part here: --protocol {protocol}@1"
+        )
+    return released

@@ -57,7 +57,10 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", type=names, default=[], help="datasets, comma list; or a card.yaml")
     parser.add_argument("--seeds", type=str, default="1", help="seeds, comma list (default: 1)")
     parser.add_argument("--preset", choices=PRESETS, default="standard", help="group of settings")
-    parser.add_argument("--protocol", help="seq, rate (rate@2: another draw) or sign; default: the model's")
+    parser.add_argument(
+        "--protocol",
+        help="seq, rate (rate@2: another draw) or sign (sign@1: no released test part); default: the model's",
+    )
     parser.add_argument(
         "--set", dest="sets", action="append", default=[], metavar="[Model.]KEY=VALUE", help="repeatable"
     )

@@ -35,7 +35,7 @@ from recbole_llmgraph.suite.augment import augmentation_file, augmentation_recip
 from recbole_llmgraph.suite.cell import Cell, resolve_cell
 from recbole_llmgraph.suite.edges import Edges, edges_file, edges_recipe
 from recbole_llmgraph.suite.groups import groups_file, groups_recipe
-from recbole_llmgraph.suite.house import House
+from recbole_llmgraph.suite.house import House, released_test
 from recbole_llmgraph.suite.rerank import (
     reranker_file,
     reranker_recipe,
@@ -125,6 +125,8 @@ def provide(
 ) -> Provided:
     """Meet every need of a cell: encode, read, train."""
     given = Provided()
+    if released := released_test(ready, cell.protocol):
+        given.notes.append(f"test part as released: {released.note}")
     for need in cell.needs:
         match need:
             case TextFeatures():

@@ -55,7 +55,10 @@ class Trained:
 def texts_recipe(need: RerankTexts | Reranker, ready: Prepared, cell: "Cell") -> dict[str, Any]:
     """Everything that decides the texts; nothing is asked."""
     split = {"protocol": cell.protocol, "held_out": cell.held_out, "seed": cell.seed}
-    read = {**profiles_recipe(ready, need.profiles), "dataset": dataset_fingerprint(ready, None)}
+    read = {
+        **profiles_recipe(ready, need.profiles),
+        "dataset": dataset_fingerprint(ready, None, cell.protocol),
+    }
     return {**split, **read, **oracle_recipe(need.oracle, need.options, *TASKS)}
 
 

@@ -96,7 +96,7 @@ class Runner:
         """Run key of a cell; reads the prepared dataset, trains nothing."""
         ready = self.house.ready(cell.dataset)
         stands_on = identify(cell, ready, self.key)
-        return cell.key(dataset_fingerprint(ready, cell.model_class), stands_on)
+        return cell.key(dataset_fingerprint(ready, cell.model_class, cell.protocol), stands_on)
 
     def run(self, cell: Cell) -> RunRecord:
         """Result of a cell, from the store when it is finished there."""

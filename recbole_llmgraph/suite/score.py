@@ -116,7 +116,8 @@ def score(house: House, card: DatasetCard, outside: Outside) -> RunRecord:
     k, users = max(split.config["topk"]), tested_users(split)
     short = int((np.count_nonzero(items[:, :k], axis=1) < k).sum())
     notes = [f"lists of {short:,} users hold fewer than {k} items"] if short else []
-    record = _outside_record(card, outside, split, dataset_fingerprint(ready, None), means, notes)
+    read = dataset_fingerprint(ready, None, outside.protocol)
+    record = _outside_record(card, outside, split, read, means, notes)
     with tempfile.TemporaryDirectory() as folder:
         facts = keep_facts(house, ready, split, users, {mask: items[:, :k]}, Path(folder))
         house.runs.write(record, per_user.add_suffix(f"|{mask}"), folder_files=[facts])

@@ -21,6 +21,7 @@ COUNTS = {
 READERS = {
     "interactions": convert.INTERACTIONS, "ids": convert.IDS, "items": convert.ITEMS,
     "attributes": convert.ATTRIBUTES, "times": convert.TIMES, "image": convert.IMAGE,
+    "test": convert.TEST,
 }  # fmt: skip
 
 

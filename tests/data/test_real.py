@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from recbole_llmgraph.base.files import RELEASED_TEST
 from recbole_llmgraph.data.catalogue import dataset_card
 from recbole_llmgraph.data.prepare import Prepared, prepare
 from recbole_llmgraph.data.side import default_fields, item_texts, unknown_provenance
@@ -89,6 +90,8 @@ def test_ml_1m_ratings(ready, real_sources: Path) -> None:
     assert ratings == {"1": 56174, "2": 107557, "3": 261197, "4": 348971, "5": 226310}
     assert any("approximate" in note for note in made.manifest["notes"])
     assert unknown_provenance(made, ["summary"]) == ["summary"]
+    assert len((made.folder / RELEASED_TEST).read_text().splitlines()) == 1 + 202_449
+    assert any("damaged lines left out: 92524, 92528" in note for note in made.manifest["notes"])
 
 
 @pytest.mark.slow

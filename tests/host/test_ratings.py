@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from recbole.config import Config
 from recbole.data import create_dataset
 
 from recbole_llmgraph.base.errors import UserError
+from recbole_llmgraph.base.files import RELEASED_TEST
 from recbole_llmgraph.host import ratings
 from recbole_llmgraph.host.config import has_hold_out, recbole_values
 from recbole_llmgraph.host.dataset import permute_targets, seen_ratings, target_pairs
@@ -96,6 +98,41 @@ def test_under_sign_a_fifth_of_each_user_is_tested(splits: Any, everything: Trip
         assert fitted[user] == kept[user] - round(0.1 * kept[user])
 
 
+def test_under_sign_a_released_part_is_tested(workshop: Any, splits: Any, everything: Triples) -> None:
+    """Whatever a paper tested is tested, nothing else is; a tenth of the rest of each user is held out."""
+    drawn = splits("sign")
+    released = sorted(everything)[::7]
+    folder = workshop.miniature.ready.folder
+    lines = [("user_id", "item_id"), *released]
+    (folder / RELEASED_TEST).write_text("".join(f"{user}\t{item}\n" for user, item in lines))
+    try:
+        cells = [
+            workshop.cell("LLMPNGNN", protocol=protocol, held_out=held, oracle="off")
+            for protocol, held in (("sign", False), ("sign", True), ("sign@1", False))
+        ]
+        whole, fit, own = (workshop.split(cell) for cell in cells)
+    finally:
+        (folder / RELEASED_TEST).unlink()
+    assert set(everything) - set(seen(whole)) == set(released)
+    assert set(told(whole, *target_pairs(whole.test))) == {p for p in released if everything[p] >= 4}
+    kept, fitted = (Counter(user for user, _ in seen(found)) for found in (whole, fit))
+    assert all(fitted[user] == count - round(0.1 * count) for user, count in kept.items())
+    assert seen(own) == seen(drawn) and own.fingerprint != whole.fingerprint
+
+
+@pytest.mark.parametrize("line", ["u0\tnobody", "nobody\ti0", "{user}\t{item}"])
+def test_a_released_pair_that_nobody_rated_is_named(workshop: Any, everything: Triples, line: str) -> None:
+    users, items = (sorted({pair[side] for pair in everything}) for side in (0, 1))
+    user, item = next(pair for pair in product(users, items) if pair not in everything)
+    path = workshop.miniature.ready.folder / RELEASED_TEST
+    path.write_text("user_id\titem_id\n" + line.format(user=user, item=item) + "\n")
+    try:
+        with pytest.raises(UserError, match="prepare the dataset again with --force"):
+            workshop.split(workshop.cell("LLMPNGNN", protocol="sign", oracle="off"))
+    finally:
+        path.unlink()
+
+
 @pytest.mark.parametrize("protocol", ["rate", "sign"])
 def test_models_without_an_eye_for_ratings_learn_the_liked_ones(
     protocol: str, splits: Any, everything: Triples
@@ -152,7 +189,7 @@ def test_all_seeds_have_one_split_and_other_draws_have_others(splits: Any) -> No
     assert len({*others, splits("seq", "LightGCN").fingerprint}) == 4
 
 
-@pytest.mark.parametrize("name", ["rate@", "rate@two", "rate@-1", "seq@2", "sign@2", "Rate"])
+@pytest.mark.parametrize("name", ["rate@", "rate@two", "rate@-1", "seq@2", "sign@", "Rate"])
 def test_there_are_no_other_draws(name: str) -> None:
     with pytest.raises(UserError, match=f"no protocol '{name}'"):
         has_hold_out(name)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Container
 
-from recbole_llmgraph.data.convert import joined, mcauley, movielens, npy, recbole, s3rec, yelp
+from recbole_llmgraph.data.convert import joined, mcauley, movielens, npy, recbole, s3rec, signed, yelp
 from recbole_llmgraph.data.convert.common import IdMaps, ItemSide
 from recbole_llmgraph.data.features import Feature
 from recbole_llmgraph.data.interactions import Interactions
@@ -40,6 +40,10 @@ TIMES: dict[str, Callable[[SourceFile, BadRows], Interactions]] = {
     "joined": recbole.read_interactions,
     "mcauley": mcauley.read_interactions,
     "yelp": yelp.read_interactions,
+}
+#: A released test part, given every rating.
+TEST: dict[str, Callable[[SourceFile, Interactions, BadRows], tuple[list[tuple[str, str]], list[str]]]] = {
+    "signed": signed.read_test,
 }
 IMAGE: dict[str, Callable[[SourceFile, BadRows, Container[str]], Feature]] = {
     "mcauley": mcauley.read_image,
