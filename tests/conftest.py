@@ -75,7 +75,7 @@ FAST: dict[str, dict[str, Any]] = {
 for _name in ("multimodal.yaml", "relatives.yaml", "prompted.yaml"):  # others, in files beside this
     FAST |= yaml.safe_load((Path(__file__).parent / _name).read_text())
 #: Protocol of the models that need ratings; the others run under `seq`.
-PROTOCOL = {"LLMPNGNN": "rate", "SiReN": "rate", "LAGCL4Rec": "sign"}
+PROTOCOL = {"LLMPNGNN": "rate", "SiReN": "rate", "LAGCL4Rec": "sign", "RLMRec": "sign"}
 #: For all of them: validate every epoch, never stop early.
 COMMON: dict[str, Any] = {"eval_step": 1, "stopping_step": 0}
 

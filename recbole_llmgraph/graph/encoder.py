@@ -3,6 +3,7 @@
 | encoder | scores read | views |
 |---|---|---|
 | `LightEncoder` | mean of layers 0 .. L | none |
+| `DroppedEncoder` | sum of layers 0 .. L | none; trained on a graph without some edges |
 | `SGLEncoder` | mean of layers 0 .. L | the same on two graphs that lack some edges, drawn every epoch |
 | `SimGCLEncoder` | mean of layers 1 .. L | the same twice with noise in every layer: three propagations |
 | `XSimGCLEncoder` | mean of layers 1 .. L | that mean, with noise, and one of its layers: one propagation |
@@ -88,6 +89,47 @@ class LightEncoder(nn.Module):
     def forward(self, x: Tensor) -> Views:
         """Nodes and views of a training step."""
         return Views(self.clean(x), None, None)
+
+
+class DroppedEncoder(LightEncoder):
+    """RLMRec's LightGCN: layers add up; trained without a fraction `drop` of the edges.
+
+    The edges that stay keep the weights of the whole graph.
+    """
+
+    def __init__(
+        self, users: Tensor, items: Tensor, n_users: int, n_items: int, n_layers: int, *, drop: float
+    ) -> None:
+        super().__init__(users, items, n_users, n_items, n_layers)
+        pairs = distinct_pairs(users, items, self.sizes)
+        self.register_buffer("pairs", torch.stack(pairs), persistent=False)
+        self.drop = drop
+        self.dropped = self.adjacency
+
+    pairs: Tensor
+
+    def new_epoch(self) -> None:
+        """Draw which edges stay, each in both directions or in neither."""
+        if self.drop:
+            self.dropped = self._draw()
+
+    def _draw(self) -> SparseMatrix:
+        users, items = self.pairs[0], self.pairs[1] + self.sizes[0]
+        nodes = sum(self.sizes)
+        degree = torch.bincount(torch.cat([users, items]), minlength=nodes).double()
+        weight = (degree[users] * degree[items]).rsqrt().float()
+        stay = torch.rand(len(users), device=users.device) >= self.drop
+        users, items, weight = users[stay], items[stay], weight[stay]
+        rows, cols = torch.cat([users, items]), torch.cat([items, users])
+        return SparseMatrix(rows, cols, weight.repeat(2), (nodes, nodes))
+
+    def clean(self, x: Tensor) -> Tensor:
+        """Nodes for scoring, over all edges. `[n, d]`"""
+        return light_propagation(self.adjacency, x, self.n_layers) * (self.n_layers + 1)
+
+    def forward(self, x: Tensor) -> Views:
+        """Nodes over the edges that stay."""
+        return Views(light_propagation(self.dropped, x, self.n_layers) * (self.n_layers + 1), None, None)
 
 
 class SGLEncoder(LightEncoder):

@@ -136,6 +136,25 @@ class RerankTexts:
 
 
 @dataclass(frozen=True)
+class ProfileVectors:
+    """Sentence vectors of items' and users' profiles, which are made from the training part (RLMRec).
+
+    Attributes:
+        field: setting that holds the folder.
+        encoder: of the sentences.
+        oracle: who describes users and items.
+        profiles: how.
+        options: of the oracle.
+    """
+
+    field: str
+    encoder: str
+    oracle: str
+    profiles: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Reranker:
     """A classifier that is trained on the hold-out alone, on candidates of a stage that did not see it.
 
@@ -167,5 +186,6 @@ Need = (
     | Augmentation
     | Groups
     | RerankTexts
+    | ProfileVectors
     | Reranker
 )

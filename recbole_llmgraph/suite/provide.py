@@ -25,6 +25,7 @@ from recbole_llmgraph.model.needs import (
     ItemTitles,
     Need,
     OracleEdges,
+    ProfileVectors,
     Reranker,
     RerankTexts,
     TextFeatures,
@@ -36,6 +37,7 @@ from recbole_llmgraph.suite.cell import Cell, resolve_cell
 from recbole_llmgraph.suite.edges import Edges, edges_file, edges_recipe
 from recbole_llmgraph.suite.groups import groups_file, groups_recipe
 from recbole_llmgraph.suite.house import House, released_test
+from recbole_llmgraph.suite.profile_vectors import profile_vectors_file, profile_vectors_recipe
 from recbole_llmgraph.suite.rerank import (
     reranker_file,
     reranker_recipe,
@@ -56,7 +58,7 @@ ReadRows = Callable[[Cell], pd.DataFrame]
 #: Needs that an earlier cell meets.
 Staged = ItemTable | UserTable | OracleEdges | Augmentation | Reranker
 #: Needs whose oracle's options are in their identity, as far as they decide anything.
-Asked = OracleEdges | Augmentation | Groups | RerankTexts | Reranker
+Asked = OracleEdges | Augmentation | Groups | RerankTexts | ProfileVectors | Reranker
 #: Settings that a stage which offers candidates goes without: it has no edges of its own.
 OF_EDGES = ("oracle", "edge_fraction", "oracle_options")
 
@@ -109,6 +111,8 @@ def _identity(need: Need, cell: Cell, ready: Prepared, key_of: KeyOf) -> str:
             return hash_data(groups_recipe(need, ready, cell))
         case RerankTexts():
             return hash_data(texts_recipe(need, ready, cell))
+        case ProfileVectors():
+            return hash_data(profile_vectors_recipe(need, ready, cell))
         case Reranker():
             return hash_data(reranker_recipe(need, ready, cell, key_of(stage_of(cell, need))))
 
@@ -174,6 +178,11 @@ def _meet_asked(
         grouped = groups_file(need, ready, cell, house, partial(read_rows, cell))
         given.paths[need.field] = str(grouped.path)
         given.notes += grouped.notes
+        return
+    if isinstance(need, ProfileVectors):
+        found = profile_vectors_file(need, ready, cell, house, partial(read_rows, cell))
+        given.paths[need.field], given.text_encoder = str(found.path), found.encoder
+        given.notes += found.notes
         return
     if isinstance(need, RerankTexts):
         given.paths[need.field] = str(texts_file(need, ready, cell, house, partial(read_rows, cell)))

@@ -17,7 +17,7 @@ import pandas as pd
 from recbole_llmgraph.base.files import write_json
 from recbole_llmgraph.base.progress import say
 from recbole_llmgraph.data.prepare import Prepared
-from recbole_llmgraph.model.needs import Reranker, RerankTexts
+from recbole_llmgraph.model.needs import ProfileVectors, Reranker, RerankTexts
 from recbole_llmgraph.model.rerank import WEIGHTS, Texts, open_classifier, prompt_pieces
 from recbole_llmgraph.oracle.questions import Task
 from recbole_llmgraph.suite.augment import oracle_recipe
@@ -42,6 +42,8 @@ TASKS: tuple[Task, ...] = ("item_profile", "user_profile", "rerank_point", "rera
 AMONG = 50
 #: Gives rows by token.
 Rows = Callable[[], pd.DataFrame]
+#: Needs that stand on the same texts.
+OfTexts = RerankTexts | Reranker | ProfileVectors
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Trained:
     notes: list[str]
 
 
-def texts_recipe(need: RerankTexts | Reranker, ready: Prepared, cell: "Cell") -> dict[str, Any]:
+def texts_recipe(need: OfTexts, ready: Prepared, cell: "Cell") -> dict[str, Any]:
     """Everything that decides the texts; nothing is asked."""
     split = {"protocol": cell.protocol, "held_out": cell.held_out, "seed": cell.seed}
     read = {
@@ -62,7 +64,7 @@ def texts_recipe(need: RerankTexts | Reranker, ready: Prepared, cell: "Cell") ->
     return {**split, **read, **oracle_recipe(need.oracle, need.options, *TASKS)}
 
 
-def texts_file(need: RerankTexts | Reranker, ready: Prepared, cell: "Cell", house: House, rows: Rows) -> Path:
+def texts_file(need: OfTexts, ready: Prepared, cell: "Cell", house: House, rows: Rows) -> Path:
     """The texts of a need, made from training ratings where they are not there yet."""
 
     def make(folder: Path) -> None:
