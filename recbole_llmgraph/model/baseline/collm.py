@@ -16,6 +16,9 @@ scores all items after the history (`model/llama.py`), which moves things; each 
 * `user_row: history` (ours) puts the mean of the vectors of the history's items in u's place. The paper's
   `static` row of LightGCN is made from all training items of a user, the target of the training row among
   them; `none` leaves the slot out.
+* An item's text is what the suite knows of it, title first, then brand and categories, cut to `title_tokens`
+  and closed by `separator`; a built-in backbone's tokenizer has up to `vocabulary` tokens, more than HeLLM's,
+  whose prompts hold no titles. `max_history` is the paper's ten items, where HeLLM reads fifty.
 * `standardise` (ours, on in presets with built-in backbones): LightGCN's vectors are brought to zero mean and
   unit variance a column.
 * Stages last `text_epochs` and `epochs`; the first keeps its last epoch, validation picks the second's.

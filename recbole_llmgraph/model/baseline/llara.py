@@ -16,6 +16,9 @@ is a named setting:
   planned over all of `epochs`, although training may stop before. The release keeps a filler word where text
   prompts have no vector; ours leave it out.
 * `prompts: hybrid | text | embedding`: what stands for an item; the curriculum leads to `hybrid` alone.
+* An item's text is what the suite knows of it, title first, then brand and categories, cut to `title_tokens`
+  and closed by `separator`; a built-in backbone's tokenizer has up to `vocabulary` tokens, more than HeLLM's,
+  whose prompts hold no titles. `max_history` is the paper's ten items, where HeLLM reads fifty.
 * `standardise` (ours, on in presets with built-in backbones): SASRec's vectors are brought to zero mean and
   unit variance a column.
 * One wording (`instruction`, `response`), where the release draws one of three a batch.
