@@ -37,8 +37,8 @@ def minus_log_share(values: np.ndarray, place: int, tau: float) -> float:
     return float(np.log(np.exp(values / tau).sum()) - values[place] / tau)
 
 
-def by_hand(split: Any, model: Any, rows: Any, negatives: Any, reference: Any) -> float:
-    """BPR, S, P and penalty, a row at a time, in float64; rows without padding."""
+def by_hand(split: Any, model: Any, rows: Any, negatives: Any, some: Any, reference: Any) -> float:
+    """BPR, penalty, S and P (of `some` rows), a row at a time, in float64; nodes without padding."""
     options, U = model.options, split.n_users - 1
     x = model.nodes.weight.detach().double().numpy()
     x = np.concatenate([x[1 : U + 1], x[U + 2 :]])
@@ -54,17 +54,18 @@ def by_hand(split: Any, model: Any, rows: Any, negatives: Any, reference: Any) -
     squares = [np.square(x[column]).sum() for column in ids]
     norms = sum(squares) / 2 if options.require_pow else sum(map(np.sqrt, squares))
     loss += options.reg_weight * norms / len(rows)
+    ids, scale = ids[:, some], len(rows) / len(some)
     state = {name: value.double().numpy() for name, value in model.state_dict().items()}
     sides = ((x[:U], 0, ids[0], 1.0, "user"), (x[U:], U, ids[1], options.item_weight, "item"))
     for center, start, column, share, name in sides:
         clusters, centroids = state[f"{name}_clusters"].astype(int), state[f"{name}_centroids"]
         S = [minus_log_share(cosines(context[b], center), b - start, options.tau) for b in column]
-        add = np.sum if options.contrast_reduction == "sum" else np.mean
-        loss += options.contrast_weight * share * add(S)
+        summed = options.contrast_reduction == "sum"
+        loss += options.contrast_weight * share * np.mean(S) * (scale * len(S) if summed else 1)
         if model._epoch >= options.warm_up:
             rows_of = [(x[b], clusters[b - start + 1]) for b in column]
             prototypes = [minus_log_share(cosines(row, centroids), own, options.tau) for row, own in rows_of]
-            loss += options.prototype_weight * add(prototypes)
+            loss += options.prototype_weight * np.mean(prototypes) * (scale * len(S) if summed else 1)
     return float(loss)
 
 
@@ -73,6 +74,7 @@ def by_hand(split: Any, model: Any, rows: Any, negatives: Any, reference: Any) -
     [
         {"contrast_weight": 0.01, "prototype_weight": 0.02, "item_weight": 0.5},
         {"contrast_weight": 0.3, "prototype_weight": 0.2, "contrast_reduction": "mean", "require_pow": False},
+        {"contrast_weight": 0.01, "prototype_weight": 0.02, "contrast_rows": 9},
         {"hops": 2, "n_layers": 1, "warm_up": 5, "contrast_weight": 0.01},
     ],
 )
@@ -84,7 +86,8 @@ def test_the_loss_is_that_of_a_loop(changes: dict[str, Any], workshop: Any, refe
     mine = float(model.calculate_loss(rows))
     torch.set_rng_state(state)
     negatives = model.drawn_items(rows["user_id"], rows["item_id"])[:, 1]
-    assert mine == pytest.approx(by_hand(split, model, rows, negatives, reference), rel=1e-4)
+    drawn = torch.randperm(len(rows)).numpy()[: model.options.contrast_rows or len(rows)]
+    assert mine == pytest.approx(by_hand(split, model, rows, negatives, drawn, reference), rel=1e-4)
 
 
 def test_weights_are_repeats(workshop: Any) -> None:

@@ -21,6 +21,8 @@ Deviations, each a named setting where there is a choice:
 * `require_pow`: squared norms, as the paper's penalty and LightGCN's here; False: plain norms, as released.
 * `contrast_reduction: sum` (default, as released): S and P are sums over a batch beside a BPR that is a mean,
   hence weights of 1e-7, which grow with the batch; `mean` takes means.
+* `contrast_rows`: S and P of some rows, drawn in every step, scaled up to the batch: the same in expectation
+  (`standard` on the larger data sets; all rows, as published, by default).
 * Padding is no node, and negatives are drawn from what a user did not meet, liked or not.
 """
 
@@ -41,7 +43,7 @@ from recbole_llmgraph.model.baseline.contrast import ContrastiveGCN, ContrastSet
 from recbole_llmgraph.train.randomness import epoch_seed
 
 #: Rows of one step of k-means, and passes over all nodes.
-KMEANS_ROWS, KMEANS_PASSES = 4096, 20
+KMEANS_ROWS, KMEANS_PASSES = 4096, 10
 
 
 class NCLSettings(ContrastSettings):
@@ -52,6 +54,8 @@ class NCLSettings(ContrastSettings):
     """lambda1, of the contrast with structural neighbours."""
     tau: float = Field(default=0.1, ge=COLDEST)
     contrast_reduction: Literal["mean", "sum"] = "sum"
+    contrast_rows: NonNegativeInt = 0
+    """Rows of a batch that S and P are estimated from; 0 takes all."""
     item_weight: NonNegativeFloat = 1.0
     """alpha, of items beside users in the structural contrast."""
     hops: PositiveInt = 1
@@ -151,6 +155,9 @@ class NCL(ContrastiveGCN):
         scores = pairs.scores(layer_mean(layers[: options.n_layers + 1]))
         loss: Tensor = bpr(scores[:, 0], scores[:, 1]) + options.reg_weight * self._norms(x, users, drawn)
         scale = len(users) if options.contrast_reduction == "sum" else 1
+        if 0 < options.contrast_rows < len(users):
+            rows = torch.randperm(len(users), device=users.device)[: options.contrast_rows]
+            users, items = users[rows], items[rows]
         for part, ids, share in zip(self.sides, (users, items), (1.0, options.item_weight), strict=True):
             nodes, counts = ids.unique(return_counts=True)
             if options.contrast_weight * share > 0:
