@@ -72,8 +72,8 @@ FAST: dict[str, dict[str, Any]] = {
         "hop2_neighbors": 2, "gal_rows": 8, "queue_length": 16, "rows_per_epoch": 0,
     },
 }  # fmt: skip
-for _name in ("multimodal.yaml", "relatives.yaml", "prompted.yaml"):  # others, in files beside this
-    FAST |= yaml.safe_load((Path(__file__).parent / _name).read_text())
+for _name in ("multimodal", "relatives", "prompted", "indexed"):  # others, in files beside this
+    FAST |= yaml.safe_load((Path(__file__).parent / f"{_name}.yaml").read_text())
 #: Protocol of the models that need ratings; the others run under `seq`.
 PROTOCOL = {"LLMPNGNN": "rate", "SiReN": "rate", "LAGCL4Rec": "sign", "RLMRec": "sign"}
 #: For all of them: validate every epoch, never stop early.

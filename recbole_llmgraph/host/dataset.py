@@ -243,6 +243,31 @@ def permute_targets(parts: int, seed: int, *, redraw: bool = False) -> Callable[
     return permute
 
 
+def renumber_items(seed: int) -> Callable[[Dataset], None]:
+    """Audit hook for `load_split`: gives all items other ids; tokens and histories stay.
+
+    Ids follow the order of the dataset's file. Where that is users' whole histories, an item's id is close to
+    those of its neighbours, targets too, and a code that is made from ids knows them. `permute_targets` moves
+    items after they have their ids and cannot see it.
+    """
+
+    def renumber(dataset: Dataset) -> None:
+        field = dataset.iid_field
+        tokens = dataset.field2id_token[field]
+        ids = np.concatenate([[0], 1 + np.random.default_rng(seed).permutation(len(tokens) - 1)])
+        renamed = tokens.copy()
+        renamed[ids] = tokens
+        dataset.field2id_token[field] = renamed
+        dataset.field2token_id[field] = {token: place for place, token in enumerate(renamed)}
+        dataset.inter_feat[field] = ids[dataset.inter_feat[field].to_numpy()]
+        if dataset.item_feat is not None:
+            features = dataset.item_feat
+            features[field] = ids[features[field].to_numpy()]
+            dataset.item_feat = features.sort_values(field, ignore_index=True)
+
+    return renumber
+
+
 def _target_rows(dataset: Dataset) -> list[Ids]:
     """Rows of a whole dataset that are tested, then those that validate."""
     parts = parts_of(dataset)

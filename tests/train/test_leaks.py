@@ -15,9 +15,10 @@ import torch
 
 from recbole_llmgraph.graph.bipartite import bipartite_adjacency
 from recbole_llmgraph.host import dataset as dataset_module
-from recbole_llmgraph.host.dataset import permute_targets, target_pairs
+from recbole_llmgraph.host.dataset import permute_targets, renumber_items, target_pairs
 from recbole_llmgraph.model.baseline import bpr as baseline_bpr
 from recbole_llmgraph.model.baseline.lightgcn import LightGCN
+from recbole_llmgraph.model.baseline.p5 import P5
 from recbole_llmgraph.model.catalogue import ModelCard, model_cards
 from recbole_llmgraph.suite.run import make_model
 
@@ -154,6 +155,69 @@ class CardOf(ModelCard):
 
     def load(self) -> Any:
         return self._kind
+
+
+def whole_histories(then: Any) -> Any:
+    """Audit hook: `then`, and afterwards number items over whole histories, as P5's released data do."""
+
+    def hook(dataset: Any) -> None:
+        if then is not None:
+            then(dataset)
+        frame = dataset.inter_feat.sort_values([dataset.uid_field, dataset.time_field])
+        order = frame[dataset.iid_field].drop_duplicates().to_numpy()
+        NumberedOverAll.given = np.zeros(int(dataset.num(dataset.iid_field)), dtype=np.int64)
+        NumberedOverAll.given[order] = 1 + np.arange(len(order))
+
+    return hook
+
+
+class NumberedOverAll(P5):
+    """P5's leak: a target that nobody met before bears the number after its history's last."""
+
+    given: Any = None
+
+    def numbers(self, dataset: Any) -> Any:
+        return self.given
+
+
+class NumberedByIds(P5):
+    """The same at second hand: RecBole gives ids in the order of the file, which is that of histories."""
+
+    def numbers(self, dataset: Any) -> Any:
+        return np.concatenate([[0], 1 + np.arange(int(dataset.num(self.ITEM_ID)) - 1)])
+
+
+def codes_of(workshop: Any, cell: Any, before_build: Any = None) -> dict[str, list[int]]:
+    """Code of every item by its token, as an untrained model has it."""
+    split = workshop.split(cell, before_build)
+    rows = make_model(cell, split).codes.tolist()
+    return dict(zip(split.item_tokens(), rows, strict=True))
+
+
+def test_numbers_over_whole_histories_are_caught(audit: Audit, workshop: Any) -> None:
+    """P5's own leak: test targets alone move, and the numbers of items do."""
+    cell = workshop.cell("P5", eval_step=0, epochs=1)
+    cell = replace(cell, model=CardOf(**cell.model.model_dump()).of(NumberedOverAll))
+    whole = audit.train(cell, whole_histories(None))
+    permuted = audit.train(cell, whole_histories(permute_targets(1, SEEDS[0])))
+    assert {"pieces", "history"} <= set(audit.differences(whole, permuted))
+
+
+def test_numbers_by_ids_are_caught_by_other_ids_alone(audit: Audit, workshop: Any) -> None:
+    cell = workshop.cell("P5", eval_step=0, epochs=1)
+    cell = replace(cell, model=CardOf(**cell.model.model_dump()).of(NumberedByIds))
+    whole = audit.train(cell)
+    assert audit.differences(whole, audit.train(cell, permute_targets(1, SEEDS[0]))) == []  # blind to it
+    assert codes_of(workshop, cell) != codes_of(workshop, cell, renumber_items(SEEDS[0]))
+
+
+@pytest.mark.parametrize("name", ["P5", "SID", "CID"])
+def test_codes_know_neither_ids_nor_targets(name: str, workshop: Any) -> None:
+    cell = workshop.cell(name)
+    plain = codes_of(workshop, cell)
+    for hook in (renumber_items(SEEDS[0]), permute_targets(2, SEEDS[1], redraw=True)):
+        assert codes_of(workshop, cell, hook) == plain
+    assert workshop.split(cell, renumber_items(SEEDS[0])).fingerprint == workshop.split(cell).fingerprint
 
 
 def test_selection_on_test_targets_is_caught(audit: Audit, workshop: Any) -> None:
