@@ -8,8 +8,13 @@ checkpoints do not reproduce its table (its issue 32).
     A[i, j]  = training histories that hold i and j
     spectral clusters of A, `clusters` of them; a cluster of more than `leaf` items is clustered again
     code(i)  = <CI a> <CI b> ... <CI place>
+    P(i | h) = prod_t softmax(E s_t)[c_t]        c the code of i, s_t the decoder's state after c_1 .. c_t-1
+    L        = mean over rows of -1/|c| sum_t log softmax(E s_t)[c_t]
 
-and P(i | h) as in `indexed.py`, which also names the deviations that the four models of this family share.
+Shared by the family (`indexed.py`): of P5's prompts only those of the next item, which name no user; pieces
+are rows of a table of their own, over which alone the softmax runs; scores are sums of log-probabilities;
+`beams`, and one beam for each item that the user met in training, rank the catalogue, and the items beyond
+them share one floor.
 
 Deviations:
 

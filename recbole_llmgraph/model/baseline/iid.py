@@ -6,8 +6,10 @@ Released code, read for facts only: Wenyueh/LLM-RecSys-ID @2200ad9, agiresearch/
 
     P(i | h) = softmax(E s_1)[i],   L = mean over rows of -log P(i | h)
 
-One decoder step ranks the whole catalogue, so scores are exact and no beam is needed. `indexed.py` names the
-deviations that the four models of this family share.
+One decoder step ranks the whole catalogue, so scores are exact and no beam is needed.
+
+Shared by the family (`indexed.py`): of P5's prompts only those of the next item, which name no user; items
+are rows of a table of their own, over which alone the softmax runs. An answer has no end token.
 """
 
 from typing import Any, ClassVar

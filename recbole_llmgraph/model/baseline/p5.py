@@ -7,8 +7,13 @@ Released code, read for facts only: jeykigung/P5.
     number(i) = 1, 2, ... in the order in which items first occur in training histories, user by user
     code(i)   = its digits from the left, two a piece, and an end: 7391 is 73 91 </s>, 12101 is 12 10 1 </s>
     input row of a piece = row of its digits + w_k, the same for all pieces of the k-th item
+    P(i | h) = prod_t softmax(E s_t)[c_t]        c the code of i, s_t the decoder's state after c_1 .. c_t-1
+    L        = mean over rows of -1/|c| sum_t log softmax(E s_t)[c_t]
 
-and P(i | h) as in `indexed.py`, which also names the deviations that the four models of this family share.
+Shared by the family (`indexed.py`): of P5's prompts only those of the next item, which name no user; pieces
+are rows of a table of their own, over which alone the softmax runs; scores are sums of log-probabilities;
+`beams`, and one beam for each item that the user met in training, rank the catalogue, and the items beyond
+them share one floor.
 
 The original numbers items as they come in whole histories, validation and test items among them: the number
 after a user's last training item is often her target's. The author of SID names this a leak. The rule is kept

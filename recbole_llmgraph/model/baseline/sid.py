@@ -6,8 +6,13 @@ Released code, read for facts only: Wenyueh/LLM-RecSys-ID @2200ad9, agiresearch/
 
     number(i) = 1001, 1002, ... in the order in which items first occur in training histories, user by user
     code(i)   = its digits, two a piece: 13101 is 01 31 01
+    P(i | h) = prod_t softmax(E s_t)[c_t]        c the code of i, s_t the decoder's state after c_1 .. c_t-1
+    L        = mean over rows of -1/|c| sum_t log softmax(E s_t)[c_t]
 
-and P(i | h) as in `indexed.py`, which also names the deviations that the four models of this family share.
+Shared by the family (`indexed.py`): of P5's prompts only those of the next item, which name no user; pieces
+are rows of a table of their own, over which alone the softmax runs; scores are sums of log-probabilities;
+`beams`, and one beam for each item that the user met in training, rank the catalogue, and the items beyond
+them share one floor.
 
 Deviations:
 
