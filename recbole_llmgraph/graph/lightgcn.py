@@ -47,4 +47,4 @@ def _horner(times: Any, x: Tensor, n_layers: int) -> Tensor:
     total = x
     for _ in range(n_layers):
         total = times(total).add_(x)
-    return total.div_(n_layers + 1) if n_layers else x.clone()
+    return total / (n_layers + 1)

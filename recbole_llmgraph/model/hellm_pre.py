@@ -29,6 +29,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from recbole_llmgraph.artifact.tables import load_table, rows_for
 from recbole_llmgraph.base.errors import UserError
@@ -39,7 +40,7 @@ from recbole_llmgraph.graph.lightgcn import light_propagation
 from recbole_llmgraph.host.dataset import item_tokens, training_pairs
 from recbole_llmgraph.host.models import GeneralRecommender, InputType, config_values, read_settings
 from recbole_llmgraph.loss.bpr import bpr, l2_penalty
-from recbole_llmgraph.loss.infonce import cross_view_infonce, unit
+from recbole_llmgraph.loss.infonce import cross_view_infonce
 from recbole_llmgraph.model.needs import ItemFeature, Need, TextFeatures
 from recbole_llmgraph.train.settings import TrainSettings
 
@@ -182,10 +183,10 @@ class HeLLMPre(GeneralRecommender):
         user_view = item_view = None
         if self.options.use_u2u:
             user_view = self._spread(self.user_hypergraph, self.user_view.weight, "user")
-            users = users + unit(user_view)
+            users = users + F.normalize(user_view, dim=1)
         if self.options.use_i2i:
             item_view = self._spread(self.item_hypergraph, self.item_view.weight, "item")
-            items = items + unit(item_view)
+            items = items + F.normalize(item_view, dim=1)
         return users, items, user_view, item_view
 
     def _spread(self, hypergraph: nn.Module, table: Tensor, side: Literal["user", "item"]) -> Tensor:
