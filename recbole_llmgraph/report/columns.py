@@ -82,6 +82,9 @@ _COSTS: dict[str, tuple[str, str, Callable[[float], str]]] = {
     "money": ("US$", "paid to its provider", "{:,.2f}".format),
 }
 
+#: Settings that say how long phases before the last one are.
+EARLIER_PHASES = ("pretrain_epochs", "text_epochs")
+
 
 def _cost(name: str, title: str, about: str, form: Callable[[float], str]) -> Column:
     """A cost as a column."""
@@ -94,12 +97,13 @@ def _cost(name: str, title: str, about: str, form: Callable[[float], str]) -> Co
 
 
 def epochs_text(row: Row) -> str:
-    """`21 of 30`: epochs run, and how many the budget allowed, pre-training too, where the run says."""
+    """`21 of 30`: epochs run, and how many the budget allowed, earlier phases too, where the run says."""
     allowed = json.loads(row["budget"]).get("epochs")
     ran = number(row["epochs_run"], count)
     if not isinstance(allowed, int | float) or ran == ABSENT:
         return ran
-    return f"{ran} of {count(allowed + json.loads(row['settings']).get('pretrain_epochs', 0))}"
+    settings = json.loads(row["settings"])
+    return f"{ran} of {count(allowed + sum(settings.get(name, 0) for name in EARLIER_PHASES))}"
 
 
 def seeds_text(row: Row) -> str:

@@ -123,8 +123,9 @@ def test_epochs_stand_against_their_budget(add, boards):
     assert "| 10 of 30 |" in first and " of " not in second
 
 
-def test_epochs_of_pre_training_count_in_the_budget(add, boards):
-    add(budget={"epochs": 30}, settings={"epochs": 30, "pretrain_epochs": 20}, epochs_run=42)
+@pytest.mark.parametrize("earlier", ["pretrain_epochs", "text_epochs"])
+def test_epochs_of_earlier_phases_count_in_the_budget(add, boards, earlier):
+    add(budget={"epochs": 30}, settings={"epochs": 30, earlier: 20}, epochs_run=42)
     assert "| 42 of 50 |" in leaderboard_section(boards()[0])
 
 
