@@ -168,10 +168,13 @@ def paired_page(pairs: Sequence[Pair]) -> Page:
         parts.append(_section(pair, [column[start:end] for column in adjusted]))
         start = end
     datasets = "-".join(dict.fromkeys(folder_name(pair.board.dataset) for pair in pairs))
-    names = "-".join(
-        dict.fromkeys(folder_name(name.replace(" ", "")) for pair in pairs for name in pair.names)
-    )
+    names = "-".join(dict.fromkeys(_file_part(name) for pair in pairs for name in pair.names))
     return Page(f"paired-{datasets}-{names}.md", "\n".join(parts))
+
+
+def _file_part(name: str) -> str:
+    """`HeLLM (epochs=5 head=tied)` as `HeLLM_epochs_5_head_tied`."""
+    return folder_name(name.replace(" (", " ").removesuffix(")"))
 
 
 def _section(pair: Pair, adjusted: Sequence[np.ndarray]) -> str:

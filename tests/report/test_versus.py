@@ -86,6 +86,13 @@ def test_both_sides_average_over_equally_many_seeds(a, b, chosen):
     assert common_seeds(a, b) == chosen
 
 
+def test_a_page_of_variants_has_a_name_that_reads(add, boards):
+    add("A", hit=0.2)
+    add("A", hit=0.5, variant="head=tied epochs=5")
+    name = paired_page(compare_rows(boards(), ["A", "A (head=tied epochs=5)"], 199)).name
+    assert name == "paired-beauty-A-A_head_tied_epochs_5.md"
+
+
 def test_several_names_are_compared_each_with_each_and_adjusted_together(add, boards):
     for model, hit in (("A", 0.2), ("B", 0.35), ("C", 0.5)):
         add(model, hit=hit)
