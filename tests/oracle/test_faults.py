@@ -136,8 +136,8 @@ def kill_when(process: "subprocess.Popen[str]", server: Any, answered: int, sign
 def kill_and_start_again(server: Any, cache: Path, count: int, moments: list[int]) -> None:
     """Kill a child when so many replies have left the server, then let another one end.
 
-    Of replies that are wrong three times in ten, and as often when repaired, 91 % end valid: the children take
-    what they get, or some would stop at the bound of 90 %.
+    Of replies that are wrong three times in ten, and as often when repaired, 91 % end valid: the children
+    take what they get, or some would stop at the bound of 90 %.
     """
     concurrency = 8
     server.share, server.faults = 0.3, server.SPOKEN  # every request gets a whole reply
