@@ -24,8 +24,8 @@ What the paper leaves open or has wrong, each a named setting:
   b > 1 the printed one is lowest where all scores are negative, most of all those of items that many rated:
   a Z that is trained by it ranks them last (docs/protocols.md).
 * `reg_rows`: whether a node's row counts as often as the batch names it (`draws`, as SiReN sums) or once
-  (default): forty negatives a rating make the first some twenty times as strong. It learns more slowly and
-  ends below the default and nearest the published table (reports/findings.md).
+  (default): forty negatives a rating make the first some twenty times as strong. With it
+  PNGNN ends below the default on ml-1m and nearer the published table (reports/findings.md).
 * Eq. 4 lacks a minus in an exponent (A is D^-1/2 A D^-1/2 here), and eq. 10's last case is v_u.v_j of a
   triple in Bn. Sums, not means: with means a regulariser of 0.05 would outweigh the loss.
 * Candidates, prompt and language model are not published: see `suite/edges.py` and `oracle/`. The default
