@@ -1,5 +1,6 @@
 """One round of questions: cache first, then the back-end, one repair, the fallback; with its stops."""
 
+import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -8,11 +9,13 @@ from itertools import repeat
 from typing import Any
 
 from recbole_llmgraph.base.errors import UserError
+from recbole_llmgraph.base.progress import say
 from recbole_llmgraph.oracle.answers import Answer, Provenance
 from recbole_llmgraph.oracle.backend import NO_ANSWER, Backend, Call, Reply, Result, Silence
 from recbole_llmgraph.oracle.budget import Budget
 from recbole_llmgraph.oracle.cache import ReplyCache, call_key
 from recbole_llmgraph.oracle.checks import check
+from recbole_llmgraph.oracle.claims import Claims
 from recbole_llmgraph.oracle.cost import Status, TaskCost, Usage
 from recbole_llmgraph.oracle.fallback import fallback
 from recbole_llmgraph.oracle.options import OracleOptions
@@ -21,6 +24,11 @@ from recbole_llmgraph.oracle.questions import Question
 
 #: Answers after which a model is judged hopeless when fewer than half are valid.
 PROBE = 20
+#: Seconds between looks at what another process asks, and until it is asked here too: a stopped process keeps
+#: its claims.
+LOOK, LOST = 0.05, 900.0
+#: Looks in a row after which the user is told what there is to wait for.
+_TELL_AFTER = 100
 
 
 class InvalidAnswersError(UserError):
@@ -58,6 +66,11 @@ class Sitting:
         self._waiting = deque(Call.first(number, question) for number, question in enumerate(questions))
         self._under_way: dict[str, list[Call]] = {}
         """Keys of calls that were handed out, with equal calls that wait for the same reply."""
+        self._elsewhere: deque[Call] = deque()
+        """Calls that another process makes just now; their replies come by the cache."""
+        self._claims = Claims(cache.path.with_name(f"{cache.path.name}.claims"))
+        self._looks = 0
+        """At these in a row, since anything was settled."""
         self._counted = counted
         self._settled = 0
         self._stop: UserError | None = None
@@ -69,7 +82,7 @@ class Sitting:
             UserError: what stopped it, after everything under way has come back and is kept.
         """
         told = 0
-        with closing(self.backend.work(self._take)) as results:
+        with closing(self._claims), closing(self.backend.work(self._take)) as results:
             for arrived in results:
                 self._receive(arrived)
                 yield from repeat(None, self._settled - told)
@@ -86,7 +99,7 @@ class Sitting:
 
     def _take(self) -> Call | None:
         """The next call that must be made; what the cache holds is settled on the way."""
-        while self._waiting:
+        while self._waiting or self._look_elsewhere():
             call = self._waiting.popleft()
             if not self.backend.keeps:
                 return call
@@ -95,15 +108,38 @@ class Sitting:
                 self._judge(call, kept, cached=True)
             elif key in self._under_way:
                 self._under_way[key].append(call)
+            elif not self._claim(key):
+                self._elsewhere.append(call)
+            elif (kept := self.cache.get(key)) is not None:  # by another process, since the last look
+                self._claims.release(key)
+                self._judge(call, kept, cached=True)
             elif self._budget.reserve(key, call):
                 self._under_way[key] = []
                 return call
             else:
+                self._claims.release(key)
                 self._waiting.appendleft(call)
                 if not self._under_way:  # else what comes back may cost less than was set aside
                     self._halt(self._budget.spent(self._settled, len(self._answers)))
                 return None
         return None
+
+    def _claim(self, key: str) -> bool:
+        """Whether to ask here: nobody does, or who does has kept everybody waiting so long that it hangs."""
+        return self._claims.take(key) or self._looks * LOOK > LOST
+
+    def _look_elsewhere(self) -> bool:
+        """With nothing else to do, wait a moment, then look again at what other processes ask."""
+        if self._under_way or not self._elsewhere:
+            return False
+        if self._looks == _TELL_AFTER:
+            say(
+                f"{self.backend.label}: another process asks {len(self._elsewhere)} of these questions; waiting"
+            )
+        time.sleep(LOOK)
+        self._looks += 1
+        self._waiting, self._elsewhere = self._elsewhere, deque()
+        return True
 
     def _receive(self, arrived: Sequence[Result]) -> None:
         """Keep what came back, all of it in one go, then judge it, for these calls and for equal ones."""
@@ -117,6 +153,7 @@ class Sitting:
         for call, result in arrived:
             key = call_key(call, self.backend)
             self._budget.release(key)
+            self._claims.release(key)
             self._judge(call, kept.get(call.number, result), cached=False)
             for equal in self._under_way.pop(key):
                 self._judge(equal, kept.get(call.number, result), cached=True)
@@ -159,6 +196,7 @@ class Sitting:
         answer = Answer(parsed, raw, status, why, source, call.spent + result.usage)
         self._answers[call.number] = answer
         self._settled += 1
+        self._looks = 0
         self._count(call, TaskCost.one(call.template.name, status))
         if not answer.valid:
             self._check_rate(call, why)
@@ -188,3 +226,4 @@ class Sitting:
         """Ask nothing more; what is under way still comes back and is kept."""
         self._stop = why
         self._waiting.clear()
+        self._elsewhere.clear()

@@ -1,0 +1,50 @@
+"""Which questions are being asked just now, so that processes that share a cache do not ask one twice."""
+
+import fcntl
+import os
+from pathlib import Path
+
+#: Hexadecimal digits of a key that make its place in the file: 60 bits, as far as a file can be locked.
+_DIGITS = 15
+
+
+class Claims:
+    """Keys that one process of those that share a cache is asking.
+
+    A claim is a lock on one byte of an empty file, at a place that the key decides. The system drops it when
+    its process ends, however that ends, so there is nothing to expire. Locks belong to processes: two
+    `Claims` of one process do not keep each other off, and closing one drops what both have.
+
+    Args:
+        path: the file beside the cache; made, with its folder, at the first claim.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: int | None = None
+
+    def take(self, key: str) -> bool:
+        """Whether the key is now this process's; False when another process has it."""
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _place(key))
+        except (BlockingIOError, PermissionError):  # POSIX allows both
+            return False
+        return True
+
+    def release(self, key: str) -> None:
+        """Let others have it: its reply is kept, or none came."""
+        if self._file is not None:
+            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _place(key))
+
+    def close(self) -> None:
+        """Drop every claim."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def _place(key: str) -> int:
+    return int(key[:_DIGITS], 16)
