@@ -133,9 +133,8 @@ class Sitting:
         if self._under_way or not self._elsewhere:
             return False
         if self._looks == _TELL_AFTER:
-            say(
-                f"{self.backend.label}: another process asks {len(self._elsewhere)} of these questions; waiting"
-            )
+            asked = len(self._elsewhere)
+            say(f"{self.backend.label}: another process asks {asked} of these questions; waiting")
         time.sleep(LOOK)
         self._looks += 1
         self._waiting, self._elsewhere = self._elsewhere, deque()
