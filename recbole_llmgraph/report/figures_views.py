@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import gaussian_kde
+from scipy.stats import circstd, gaussian_kde
 
 from recbole_llmgraph.report.figures import COLOURS, HEAT, panels, save, style
 
@@ -37,6 +37,10 @@ def draw_views(points: pd.DataFrame, stem: Path) -> list[Path]:
                     f"{view}, {'with' if gal else 'without'} GAL\nuniformity {part['uniformity'].iloc[0]:.2f}"
                 )
                 _angle(angle, part, COLOURS[half])
+        angles = [*axes[1], *axes[3]]
+        highest = max(panel.get_ylim()[1] for panel in angles)
+        for panel in angles:  # one scale, so that heights can be compared
+            panel.set_ylim(0, highest)
         figure.suptitle("t-SNE of unit encodings, put on the circle; training pairs", fontsize=8)
         return save(figure, stem)
 
@@ -55,11 +59,11 @@ def _angle(axes: Any, part: pd.DataFrame, colour: str) -> None:
     """Gaussian density of the angle; the circle is closed by a copy on either side."""
     angles = np.arctan2(part["y"].to_numpy(), part["x"].to_numpy())
     around = np.concatenate([angles - 2 * np.pi, angles, angles + 2 * np.pi])
-    width = np.std(angles) * len(angles) ** -0.2  # Scott's rule, of the circle itself
+    deviation = min(np.std(angles), circstd(angles))  # where the circle is cut must not widen a cluster
+    width = deviation * len(angles) ** -0.2  # Scott's rule
     line = np.linspace(-np.pi, np.pi, 200)
     density = 3 * gaussian_kde(around, bw_method=width / np.std(around, ddof=1))(line)
     axes.fill_between(line, density, color=colour, alpha=0.4, linewidth=0)
     axes.plot(line, density, color=colour)
     axes.set_xticks([-np.pi, 0, np.pi], ["-π", "0", "π"])
-    axes.set_ylim(bottom=0)
     axes.set_xlabel("angle")
