@@ -355,13 +355,16 @@ def cost_of(progress: Progress, test: Judgement, seconds: float) -> Cost:
 
 
 def variant_name(cell: Cell) -> str:
-    """How a cell differs from its preset, as `tau=0.3`; the preset's own value, typed, is no change."""
+    """How a cell differs from its preset, as `tau=0.3`; the preset's own value, typed, is no change.
+
+    Values stand as they were read, so that one setting has one name however it was typed.
+    """
     preset = type(cell.settings).read(
         cell.model.preset_settings(cell.dataset.name, cell.preset), cell.model.name
     )
     own, now = preset.model_dump(), cell.settings.model_dump()
     asked = cell.overrides.get(cell.model.name, {})
-    return " ".join(f"{key}={value}" for key, value in sorted(asked.items()) if now[key] != own[key])
+    return " ".join(f"{key}={now[key]}" for key in sorted(asked) if now[key] != own[key])
 
 
 def _headline(record: RunRecord) -> str:

@@ -83,6 +83,12 @@ def test_shared_stages_are_trained_once(copy: House, workshop: Any) -> None:
     assert counting.epochs == {"HeLLM": 6}
 
 
+@pytest.mark.parametrize(("typed", "read"), [("off", "gal=False"), (False, "gal=False"), (0, "gal=False")])
+def test_one_setting_has_one_name_however_it_was_typed(typed: Any, read: str, workshop: Any) -> None:
+    """`gal=off` and `gal=false` were two rows of a leaderboard, seeds of one and the same model."""
+    assert read in variant_name(workshop.cell("GALRec", gal=typed)).split()
+
+
 def preset_of_today(cell: Any) -> Any:
     """The cell, had its preset meanwhile taken over all its settings."""
     presets = {cell.preset: cell.settings.model_dump()}
