@@ -24,7 +24,8 @@ One propagation serves all losses with the default backbone.
 What differs from the release, and what is ours:
 
 * Group files are read by id as whole numbers. The release looks text up among whole numbers, never finds
-  anything, and so trains XSimGCL with three BPR terms; `groups: random` is that, with sizes kept.
+  anything, and so trains XSimGCL with three BPR terms and InfoNCE at temperature tau; `groups: none` is that.
+  `groups: random` keeps the sizes of the groups and forgets who is in them.
 * w_h and w_n are one number there; here `hard_weight` and `contrast_hard_weight`, both 2.
 * The prompts of the data level were not released; templates, ranks and `augment_k` are ours.
 * Disliked candidates do not enter profiles and groups, which are made from real ratings alone.

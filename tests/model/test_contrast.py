@@ -124,3 +124,13 @@ def test_sgl_draws_its_graphs_when_an_epoch_begins(workshop: Any) -> None:
     again = [graph.cols for graph in model.encoder.graphs]
     model.eval()
     assert all(torch.equal(a, b.cols) for a, b in zip(again, model.encoder.graphs, strict=True))
+
+
+@pytest.mark.parametrize("name", [*NAMES, "NCL", "RLMRec", "LAGCL4Rec"])
+def test_users_and_items_begin_as_two_xavier_tables(name: str, workshop: Any) -> None:
+    """One table of all nodes would make every vector shorter, which noise of a fixed length feels."""
+    cell = workshop.provided(workshop.cell(name))
+    model = make_model(cell, workshop.split(cell))
+    for side in model.nodes.weight.split([model.n_users, model.n_items]):
+        bound = (6 / sum(side.shape)) ** 0.5
+        assert 0.97 * bound < float(side.abs().max()) <= bound

@@ -57,7 +57,8 @@ class ContrastiveGCN(GeneralRecommender):
         self.encoder = self.make_encoder(users, items)
         self.negatives = self.make_negatives(dataset, *met_pairs(dataset))
         self.nodes = nn.Embedding(self.n_users + self.n_items, self.options.embedding_size)
-        nn.init.xavier_uniform_(self.nodes.weight)
+        for side in self.nodes.weight.data.split([self.n_users, self.n_items]):  # two tables, as published
+            nn.init.xavier_uniform_(side)
         self._kept: Tensor | None = None
 
     @classmethod
