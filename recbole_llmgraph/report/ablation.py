@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_llmgraph.report.columns import amount, number
-from recbole_llmgraph.report.leaderboard import seed_interval
+from recbole_llmgraph.report.leaderboard import KEY_LENGTH, seed_interval
 from recbole_llmgraph.report.markdown import code, escape, table
 from recbole_llmgraph.report.pages import Page
 from recbole_llmgraph.report.paired import RESAMPLES, compare, holm
@@ -180,7 +180,8 @@ def ablation_page(arms: Sequence[Arm], mask: str, metrics: Sequence[str]) -> Pag
     missing = [arm for arm in arms if not arm.runs]
     if missing:
         parts.append("Not run:\n\n" + "\n".join(f"* {escape(a.name)}: {code(a.command)}" for a in missing))
-    return Page(f"{folder_name(first.model)}-{folder_name(first.dataset)}.md", "\n".join(parts))
+    names = [first.model, first.dataset, *([first.variant] if first.variant else [])]
+    return Page(f"{'-'.join(map(folder_name, names))}.md", "\n".join(parts))
 
 
 def page_text(page: Page) -> str:
@@ -197,6 +198,8 @@ def _facts(arms: Sequence[Arm], mask: str) -> str:
         f"{code(first.split_fingerprint)}, {users}seeds {', '.join(str(s) for s in _seeds(arms[0]))}",
         f"Mask {code(mask)}: {mask_words(mask)}",
     ]
+    if whole := arms[0].runs[0].record.variant:
+        lines.append(f"Beside the preset all rows have {code(whole)}")
     if first.backbone:
         lines.append(f"Backbone {code(first.backbone)}")
     budgets = sorted({", ".join(f"{k} {v}" for k, v in sorted(r.budget.items())) for r in records})
@@ -209,7 +212,7 @@ def _table(
 ) -> str:
     header = ["variant", "settings", "metric", "value", "Δ", "Δ %", "95 % interval", "p", "Holm", "effect"]
     header += ["published", "published Δ %"] if published else []
-    header += ["s/epoch", "seconds", "trained parameters"]
+    header += ["s/epoch", "seconds", "trained parameters", "run"]
     by_name = {arm.name: arm for arm in arms}
     rows, before = [], ""
     for row in frame.to_dict("records"):
@@ -221,7 +224,7 @@ def _table(
         cells += _measured(row)
         if published:
             cells += _published(row["arm"], row["metric"], published)
-        rows.append([*cells, *(_cost(arm) if new else ["", "", ""])])
+        rows.append([*cells, *(_cost(arm) if new else [""] * 4)])
     return table(header, rows, left=3)
 
 
@@ -255,7 +258,8 @@ def _cost(arm: Arm) -> list[str]:
         _mean([r.cost.seconds_total for r in records]),
         _mean([r.parameters.trained if r.parameters else None for r in records]),
     ]
-    return [number(value, amount) for value in told]
+    keys = ", ".join(code(record.key[:KEY_LENGTH]) for record in records)
+    return [*(number(value, amount) for value in told), keys]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

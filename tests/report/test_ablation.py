@@ -18,9 +18,15 @@ def arm(add: Callable[..., Path]) -> Callable[..., Arm]:
     def make(
         name: str, hit: float, seeds: tuple[int, ...] = (1,), model: str = "HeLLMPre", **more: Any
     ) -> Arm:
-        changes = more.pop("changes", {})
+        changes, variant = more.pop("changes", {}), more.pop("variant", "")
         folders = [
-            add(model, hit=hit, seed=seed, settings={"tau": 0.3, **more.get("settings", {}), **changes})
+            add(
+                model,
+                hit=hit,
+                seed=seed,
+                variant=variant,
+                settings={"tau": 0.3, **more.get("settings", {}), **changes},
+            )
             for seed in seeds
         ]
         return Arm(name, changes, [StoredRun(read_run(f), f) for f in folders], f"run {name}")
@@ -117,6 +123,17 @@ def test_a_variant_that_was_not_run_is_named_with_its_command(arm: Callable[...,
     arms = [arm(FULL, 0.5), Arm("no_cl", {"use_cl": False}, [], "python benchmarks/run.py --x")]
     text = ablation_page(arms, "train", METRICS).text
     assert "Not run:\n\n* no\\_cl: `python benchmarks/run.py --x`" in text
+
+
+def test_what_all_rows_share_stands_above_them_and_in_the_file_name(arm: Callable[..., Arm]) -> None:
+    """Two ablations of a model, from two sources, must be told apart."""
+    told = ablation_page([arm(FULL, 0.5), arm("no_cl", 0.4, changes={"use_cl": False})], "train", METRICS)
+    assert told.name == "HeLLMPre-beauty.md" and "all rows have" not in told.text
+    shared = arm(FULL, 0.5, variant="epochs=6 source=text")
+    other = ablation_page([shared, arm("no_cl", 0.4, changes={"use_cl": False})], "train", METRICS)
+    assert other.name == "HeLLMPre-beauty-epochs_6_source_text.md"
+    assert "all rows have `epochs=6 source=text`" in other.text
+    assert f"`{shared.runs[0].record.key[:8]}`" in other.text
 
 
 def test_hostile_names_stay_text(arm: Callable[..., Arm]) -> None:
