@@ -222,6 +222,8 @@ class Runner:
         facts = keep_facts(self.house, ready, sitting.split, test.users, test.items, sitting.work)
         folder = self._store(record, sitting, fitted, test, facts)
         keep(self.house.artifacts, cell.model.name, key, sitting.split, sitting.model)
+        if fitted is not None and fitted is not sitting:  # as a stage, the same training would come again
+            keep(self.house.artifacts, cell.model.name, self.key(cell.selecting), fitted.split, fitted.model)
         shutil.rmtree(sitting.work)
         say(f"{cell.label}: {_headline(record)}  -> {folder}")
         return record

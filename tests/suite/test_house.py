@@ -8,10 +8,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from recbole_llmgraph.artifact.tables import load_table
 from recbole_llmgraph.store.runs import publish, read_run
 from recbole_llmgraph.suite.house import House
+from recbole_llmgraph.suite.leave import read_candidates
 from recbole_llmgraph.suite.run import Runner, variant_name
 
 
@@ -81,6 +83,27 @@ def test_shared_stages_are_trained_once(copy: House, workshop: Any) -> None:
     assert counting.epochs == {"HeLLM": 3}
     counting.run(workshop.cell("HeLLM", use_graph_id=False))
     assert counting.epochs == {"HeLLM": 6}
+
+
+def test_what_selected_a_row_serves_as_a_stage(workshop: Any, tmp_path: Path) -> None:
+    """Under a hold-out a row's selection and the stage that later models select on are one training."""
+
+    def house(name: str) -> House:
+        made = workshop.miniature
+        return House(store=tmp_path / name, data=made.data, source=made.source)
+
+    row = workshop.cell("XSimGCL", protocol="sign", held_out=False)
+    Runner(house("one")).run(row)
+    trained: list[dict[str, Any]] = []
+    after = Runner(house("one"), on_epoch=trained.append)
+    alone = Runner(house("two"), on_epoch=trained.append)
+    found, table = after.candidates(row.selecting), after.table(row.selecting, "item")
+    assert not trained
+    assert table != after.table(row, "item") and not trained
+    pd.testing.assert_frame_equal(read_candidates(found), read_candidates(alone.candidates(row.selecting)))
+    assert len(trained) == row.settings.epochs
+    same = load_table(alone.table(row.selecting, "item"))
+    assert torch.equal(load_table(table).rows, same.rows)
 
 
 @pytest.mark.parametrize(("typed", "read"), [("off", "gal=False"), (False, "gal=False"), (0, "gal=False")])
