@@ -4,6 +4,8 @@ import fcntl
 import os
 from pathlib import Path
 
+from recbole_llmgraph.base.errors import UserError
+
 #: Hexadecimal digits of a key that make its place in the file: 60 bits, as far as a file can be locked.
 _DIGITS = 15
 
@@ -24,13 +26,24 @@ class Claims:
         self._file: int | None = None
 
     def take(self, key: str) -> bool:
-        """Whether the key is now this process's; False when another process has it."""
-        if self._file is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        """Whether the key is now this process's; False when another process has it.
+
+        Raises:
+            UserError: where no file can be made or locked, which the cache beside it needs too.
+        """
         try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _place(key))
-        except (BlockingIOError, PermissionError):  # POSIX allows both
+            if self._file is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            return self._lock(self._file, _place(key))
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be locked, beside a cache of answers ({error})") from None
+
+    @staticmethod
+    def _lock(file: int, place: int) -> bool:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+        except (BlockingIOError, PermissionError):  # taken: POSIX allows both
             return False
         return True
 

@@ -198,8 +198,8 @@ def _facts(arms: Sequence[Arm], mask: str) -> str:
         f"{code(first.split_fingerprint)}, {users}seeds {', '.join(str(s) for s in _seeds(arms[0]))}",
         f"Mask {code(mask)}: {mask_words(mask)}",
     ]
-    if whole := arms[0].runs[0].record.variant:
-        lines.append(f"Beside the preset all rows have {code(whole)}")
+    if first.variant:
+        lines.append(f"Beside the preset all rows have {code(first.variant)}")
     if first.backbone:
         lines.append(f"Backbone {code(first.backbone)}")
     budgets = sorted({", ".join(f"{k} {v}" for k, v in sorted(r.budget.items())) for r in records})

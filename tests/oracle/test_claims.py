@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.oracle.backend import digest
 from recbole_llmgraph.oracle.claims import Claims
 
@@ -63,3 +64,12 @@ def test_released_and_closed_claims_are_free(path: Path) -> None:
     process.communicate("\n")
     assert told == "[True, True, True]"
     assert path.stat().st_size == 0
+
+
+def test_where_nothing_can_be_locked_one_line_says_so(path: Path) -> None:
+    path.mkdir(parents=True)
+    with pytest.raises(UserError, match=r"cache\.claims: cannot be locked"):
+        Claims(path).take(digest("one"))
+    (path.parent / "file").touch()
+    with pytest.raises(UserError, match="cannot be locked"):
+        Claims(path.parent / "file" / "cache.claims").take(digest("one"))

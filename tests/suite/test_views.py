@@ -53,6 +53,6 @@ def test_wrong_options_are_one_line(changed: list[str], told: str, capsys: Any) 
     assert error.count("\n") == 1
 
 
-def test_help_and_listing_answer(capsys: Any) -> None:
+def test_the_listing_answers(capsys: Any) -> None:
     assert views_command("", ["--list-models"]) == 0
     assert "GALRec" in capsys.readouterr().out
