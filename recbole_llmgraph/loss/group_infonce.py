@@ -29,8 +29,14 @@ class Temperatures(NamedTuple):
     """A node of another group."""
 
 
-def group_temperatures(tau: float) -> Temperatures:
-    """LAGCL4Rec's: tau, max(0.1 tau, 0.1) and max(0.25 tau, 0.1)."""
+def group_temperatures(tau: float, *, equal: bool = False) -> Temperatures:
+    """LAGCL4Rec's: tau, max(0.1 tau, 0.1) and max(0.25 tau, 0.1); or tau for all.
+
+    A positive warmer than the rest makes the loss fall when all cosines do, its own among them; with equal
+    ones a common shift changes nothing.
+    """
+    if equal:
+        return Temperatures(tau, tau, tau)
     return Temperatures(tau, max(0.1 * tau, 0.1), max(0.25 * tau, 0.1))
 
 

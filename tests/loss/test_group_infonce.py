@@ -88,6 +88,22 @@ def test_equal_temperatures_and_weight_one_are_plain_infonce(views):
 def test_the_papers_temperatures():
     assert group_temperatures(1.0) == (1.0, 0.1, 0.25)
     assert group_temperatures(0.2) == (0.2, 0.1, 0.1)
+    assert group_temperatures(0.2, equal=True) == (0.2, 0.2, 0.2)
+
+
+@pytest.mark.parametrize("tau", [0.2, 0.5, 1.0])
+@pytest.mark.parametrize("equal", [False, True])
+def test_warmer_positives_reward_views_that_oppose(tau, equal):
+    """All nodes alike, both views opposed, against both the same: what training with found groups ends in."""
+    torch.manual_seed(0)
+    groups = torch.arange(300) % 6
+    near = torch.nn.functional.normalize(torch.tensor([[1.0, 0, 0]]) + 0.1 * torch.randn(300, 3))
+    opposed, together, spread = (
+        group_infonce(*views, groups, group_temperatures(tau, equal=equal), 2.0)
+        for views in ((near, -near), (near, near), [torch.randn(300, 64)] * 2)
+    )
+    assert (opposed < together - 1) != equal
+    assert (opposed < spread) != equal
 
 
 def test_nothing_of_n_by_n_by_groups_is_held(monkeypatch):

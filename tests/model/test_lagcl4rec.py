@@ -79,7 +79,8 @@ def loss_by_hand(model: Any, views: Any, drawn: torch.Tensor, users: Any) -> tor
             for u, row in zip(users.tolist(), drawn.tolist(), strict=True)
         ]
         total = total + weight * -torch.log(1e-5 + torch.sigmoid(torch.stack(s))).mean()
-    tp, th, te = o.tau, max(0.1 * o.tau, 0.1), max(0.25 * o.tau, 0.1)
+    released = o.group_temperatures == "released"
+    tp, th, te = (o.tau, max(0.1 * o.tau, 0.1), max(0.25 * o.tau, 0.1)) if released else (o.tau,) * 3
     groups = model.node_groups.tolist()
     sides = sorted(set(users.tolist())), sorted({offset + i for i in drawn[:, 0].tolist()})
     for nodes in sides:
@@ -95,9 +96,11 @@ def loss_by_hand(model: Any, views: Any, drawn: torch.Tensor, users: Any) -> tor
     return total + o.reg_weight * sum(rows) / len(users)
 
 
+@pytest.mark.parametrize("temperatures", ["released", "equal"])
 @pytest.mark.parametrize("backbone", ["xsimgcl", "simgcl", "sgl"])
-def test_the_loss_is_that_of_a_loop(backbone: str, made: Any) -> None:
-    split, model = made(backbone=backbone, reg_weight=0.5, contrast_weight=0.3, tau=0.8)
+def test_the_loss_is_that_of_a_loop(backbone: str, temperatures: str, made: Any) -> None:
+    chosen = {"reg_weight": 0.5, "contrast_weight": 0.3, "tau": 0.8, "group_temperatures": temperatures}
+    split, model = made(backbone=backbone, **chosen)
     rows = batch(split)
     users, items = rows["user_id"], rows["item_id"]
     state = torch.get_rng_state()
