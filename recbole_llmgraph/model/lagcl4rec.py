@@ -26,11 +26,11 @@ What differs from the release, and what is ours:
 * Group files are read by id as whole numbers. The release looks text up among whole numbers, never finds
   anything, and so trains XSimGCL with three BPR terms and InfoNCE at temperature tau; `groups: none` is that.
   `groups: random` keeps the sizes of the groups and forgets who is in them.
-* With groups found, tp above te and th rewards nodes that point away from their own view: as all cosines fall
-  together, l falls by at least (1 - p) (1 / te - 1 / tp) a unit, p being the positive's share of the sum. Training
-  ends there, at popularity (`reports/findings.md`). `group_temperatures: equal` (tp = th = te = tau) has no
-  such slope; groups then act through w_n alone. The presets `standard` and `quick` take it, with XSimGCL's tau
-  and lambda; the defaults here and the preset `paper` are the release's.
+* With groups found, tp above te and th rewards nodes that point away from their own view: as all cosines
+  fall together, l falls by at least (1 - p) (1 / te - 1 / tp) a unit, p being the positive's share of the
+  sum. Training ends there, at popularity (`reports/findings.md`). `group_temperatures: equal` (tp = th = te
+  = tau) has no such slope; groups then act through w_n alone. The presets `standard` and `quick` take it,
+  with XSimGCL's tau and lambda; the defaults here and the preset `paper` are the release's.
 * w_h and w_n are one number there; here `hard_weight` and `contrast_hard_weight`, both 2.
 * The prompts of the data level were not released; templates, ranks and `augment_k` are ours.
 * Disliked candidates do not enter profiles and groups, which are made from real ratings alone.
