@@ -1,13 +1,17 @@
 #!/usr/bin/env python
-"""Draw how GALRec's encodings of zero, one and two hops lie, with and without its contrastive losses.
+"""Draw how encodings lie: GALRec's with and without its contrastive losses, or the nodes of graph models.
 
-The picture of GAL-Rec's Fig. 4: each view's encodings projected to a circle, their density in the plane
-and over the angle, and the uniformity of the encodings themselves. Cells that are not finished are trained
-first. Rows are drawn from the training part; the test part is not opened.
+GALRec: the picture of GAL-Rec's Fig. 4. Encodings of zero, one and two hops projected to a circle, their
+density in the plane and over the angle, and the uniformity of the encodings themselves; rows are drawn from
+the training part. Graph models: the same picture of their users or items, as in SimGCL, and a table of how
+even they lie and how far a node agrees with its own view in the contrast. Cells that are not finished are
+trained first.
 
 examples:
   python benchmarks/views.py --model=GALRec --dataset=toys
   python benchmarks/views.py --model=GALRec --dataset=beauty --set source=text --side item
+  python benchmarks/views.py --model=LightGCN,SGL,XSimGCL --dataset=beauty
+  python benchmarks/views.py --model=XSimGCL,LAGCL4Rec --dataset=ml-1m --protocol sign --with groups=none
 """
 
 import sys

@@ -1,5 +1,6 @@
-"""GAL-Rec's Fig. 4: density of each view's encodings on the circle, in the plane and over the angle."""
+"""Density of encodings on the circle, in the plane and over the angle (GAL-Rec Fig. 4; SimGCL)."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +14,42 @@ from recbole_llmgraph.report.figures import COLOURS, HEAT, panels, save, style
 GRID = 80
 #: Half the plane's side.
 REACH = 1.4
+#: Rows of a figure of GALRec.
+GAL = {"without": False, "with": True}
+#: Characters in a line of a panel's title.
+TITLE = 28
 
 
-def draw_views(points: pd.DataFrame, stem: Path) -> list[Path]:
-    """Write the figure.
+def draw_views(points: pd.DataFrame, stem: Path, told: str = "training pairs") -> list[Path]:
+    """Write the figure: a column a view, and two rows, or four for views with and without GAL.
 
     Args:
-        points: columns gal, view, x, y, uniformity.
+        points: columns view, x, y, uniformity, and of GALRec gal.
         stem: path without suffix.
+        told: what a point is, for the title.
 
     Returns:
         Files written, PDF and PNG.
     """
-    views = sorted(points["view"].unique())
+    views = list(dict.fromkeys(points["view"]))
+    halves = [("", points)]
+    if "gal" in points:
+        halves = [(f", {name} GAL", points[points["gal"] == gal]) for name, gal in GAL.items()]
     with style():
-        figure, axes = panels(4, len(views), (2.2, 1.7))
-        for half, gal in enumerate((False, True)):
+        figure, axes = panels(2 * len(halves), len(views), (2.2, 1.7))
+        for half, (name, rows) in enumerate(halves):
             for column, view in enumerate(views):
-                part = points[(points["gal"] == gal) & (points["view"] == view)]
+                part = rows[rows["view"] == view]
                 plane, angle = axes[2 * half][column], axes[2 * half + 1][column]
                 _plane(plane, part)
-                plane.set_title(
-                    f"{view}, {'with' if gal else 'without'} GAL\nuniformity {part['uniformity'].iloc[0]:.2f}"
-                )
+                title = "\n".join(textwrap.wrap(f"{view}{name}", TITLE, break_long_words=False))
+                plane.set_title(f"{title}\nuniformity {part['uniformity'].iloc[0]:.2f}")
                 _angle(angle, part, COLOURS[half])
-        angles = [*axes[1], *axes[3]]
+        angles = [panel for row in axes[1::2] for panel in row]
         highest = max(panel.get_ylim()[1] for panel in angles)
         for panel in angles:  # one scale, so that heights can be compared
             panel.set_ylim(0, highest)
-        figure.suptitle("t-SNE of unit encodings, put on the circle; training pairs", fontsize=8)
+        figure.suptitle(f"t-SNE of unit encodings, put on the circle; {told}", fontsize=8)
         return save(figure, stem)
 
 

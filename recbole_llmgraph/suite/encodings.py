@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 
@@ -48,14 +49,7 @@ def _points(runner: Runner, cell: Cell, side: str, rows: int) -> pd.DataFrame:
 
 
 def _projected(encodings: Any, view: str, gal: bool) -> pd.DataFrame:
-    """t-SNE to the plane, then onto the circle around its middle."""
-    from sklearn.manifold import TSNE
-
-    plane = TSNE(2, init="pca", random_state=0, perplexity=min(30, (len(encodings) - 1) / 3)).fit_transform(
-        encodings.numpy()
-    )
-    plane -= plane.mean(0)
-    plane /= np.linalg.norm(plane, axis=1, keepdims=True).clip(1e-12)
+    plane = on_circle(encodings.numpy())
     cosine, uniformity = spread(encodings)
     return pd.DataFrame(
         {
@@ -67,3 +61,13 @@ def _projected(encodings: Any, view: str, gal: bool) -> pd.DataFrame:
             "uniformity": uniformity,
         }
     )
+
+
+def on_circle(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Rows by t-SNE to the plane, then onto the circle around its middle. `[n, d] -> [n, 2]`"""
+    from sklearn.manifold import TSNE
+
+    near = min(30, (len(rows) - 1) / 3)
+    plane = TSNE(2, init="pca", random_state=0, perplexity=near).fit_transform(rows)
+    plane -= plane.mean(0)
+    return plane / np.linalg.norm(plane, axis=1, keepdims=True).clip(1e-12)
