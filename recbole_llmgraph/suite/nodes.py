@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from recbole_llmgraph.base.errors import UserError
+from recbole_llmgraph.graph.encoder import LightEncoder
 from recbole_llmgraph.loss.uniformity import spread
 from recbole_llmgraph.suite.cell import Cell
 from recbole_llmgraph.suite.encodings import on_circle
@@ -77,7 +78,7 @@ def _points(runner: Runner, cell: Cell, label: str, side: Side, rows: int) -> pd
 def _agreement(model: Any, nodes: torch.Tensor) -> tuple[float, float]:
     """Mean cosine of nodes' two views, of one node and of two."""
     encoder = getattr(model, "encoder", None)
-    if encoder is None:
+    if not isinstance(encoder, LightEncoder):
         return float("nan"), float("nan")
     torch.manual_seed(0)
     views = encoder(model.nodes.weight)
