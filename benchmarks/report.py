@@ -53,7 +53,10 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--preset", type=names, default=[], help="presets, comma list (default: all)")
     made.add_argument(
-        "--expect", type=names, default=[], help="models that should have a row; missing ones are named"
+        "--expect",
+        type=names,
+        default=[],
+        help="models that should have a row (SGL@sign: under one protocol); missing ones are named",
     )
     made.add_argument(
         "--paired",

@@ -83,9 +83,16 @@ class Leaderboard:
         return METRICS + tuple(name for name in PRECISION if several and self.rows[name].notna().any())
 
     def missing(self, models: Iterable[str]) -> list[str]:
-        """Models without a row, in the order given (an outside `module:Class` is stored as `Class`)."""
-        there = set(self.rows["model"])
-        return [model for model in dict.fromkeys(models) if model.rpartition(":")[2] not in there]
+        """Models without a row, in the order given (an outside `module:Class` is stored as `Class`).
+
+        `SGL@sign` asks for SGL in tables of the protocol `sign` alone.
+        """
+        there, asked = set(self.rows["model"]), []
+        for model in models:
+            name, _, protocol = model.partition("@")
+            if not (protocol and self.protocol) or protocol == self.protocol:
+                asked.append(name)
+        return [name for name in dict.fromkeys(asked) if name.rpartition(":")[2] not in there]
 
 
 def leaderboards(runs: pd.DataFrame) -> list[Leaderboard]:

@@ -161,6 +161,9 @@ def test_missing_models_are_told_in_the_order_asked_for(add, boards):
     (table,) = boards()
     assert table.missing(["HeLLM", "SASRec", "my.module:Mine", "Pop", "HeLLM"]) == ["HeLLM", "Pop"]
     assert empty_leaderboard("toys", "", "standard", "").missing(["HeLLM"]) == ["HeLLM"]
+    here, elsewhere = f"Pop@{table.protocol}", "SiReN@elsewhere"
+    assert table.missing([here, elsewhere, f"SASRec@{table.protocol}", "Pop"]) == ["Pop"]
+    assert empty_leaderboard("toys", "", "standard", "").missing([elsewhere]) == ["SiReN"]
 
 
 def test_the_order_of_runs_does_not_matter(add, store):
