@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from recbole_llmgraph.base.errors import UserError
+from recbole_llmgraph.base.progress import track
 from recbole_llmgraph.graph.encoder import LightEncoder
 from recbole_llmgraph.loss.uniformity import spread
 from recbole_llmgraph.suite.cell import Cell
@@ -43,10 +44,8 @@ def node_points(runner: Runner, cells: Sequence[Cell], side: Side, rows: int) ->
     labels = [_label(cell) for cell in cells]
     if twice := [label for label in labels if labels.count(label) > 1]:
         raise UserError(f"{twice[0]} is named twice; name every model and every --with once")
-    return pd.concat(
-        [_points(runner, cell, label, side, rows) for cell, label in zip(cells, labels, strict=True)],
-        ignore_index=True,
-    )
+    named = track(list(zip(cells, labels, strict=True)), "models", unit="model")
+    return pd.concat([_points(runner, cell, label, side, rows) for cell, label in named], ignore_index=True)
 
 
 def _label(cell: Cell) -> str:
