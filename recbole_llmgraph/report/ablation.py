@@ -254,7 +254,7 @@ def _published(arm: str, metric: str, published: Mapping[tuple[str, str], Publis
 def _cost(arm: Arm) -> list[str]:
     records = [run.record for run in arm.runs]
     told = [
-        _mean([r.cost.seconds_per_epoch for r in records]),
+        _mean([run.seconds_per_epoch for run in arm.runs]),
         _mean([r.cost.seconds_total for r in records]),
         _mean([r.parameters.trained if r.parameters else None for r in records]),
     ]

@@ -71,7 +71,7 @@ _COSTS: dict[str, tuple[str, str, Callable[[float], str]]] = {
     "parameters_total": ("parameters", "weights that the model reads, frozen ones included", amount),
     "parameters_trained": ("trained", "weights that this training changed", amount),
     "best_epoch": ("best", "epoch that validation picked", count),
-    "seconds_per_epoch": ("s/epoch", "seconds an epoch, validation apart", amount),
+    "seconds_per_epoch": ("s/epoch", "seconds of a median epoch, validation apart", amount),
     "seconds_to_best": ("min to best", "minutes to the end of the best epoch", minutes),
     "seconds_total": ("minutes", "minutes in all, earlier stages apart", minutes),
     "eval_users_per_second": ("eval users/s", "users scored and ranked a second", amount),

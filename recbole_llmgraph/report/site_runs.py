@@ -1,24 +1,19 @@
 """A page a run: everything its folder tells, as plain text that the template escapes."""
 
-import csv
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from recbole_llmgraph.report.charts import Chart, Point, chart
 from recbole_llmgraph.report.columns import amount
 from recbole_llmgraph.report.pages import contamination
 from recbole_llmgraph.report.site_boards import run_href
 from recbole_llmgraph.report.words import mask_words, metric_title, preset_words, protocol_words
+from recbole_llmgraph.store.epochs import number, read_epochs
 from recbole_llmgraph.store.record import RunRecord
 from recbole_llmgraph.store.runs import StoredRun
-
-#: Log of epochs beside a run in the store.
-EPOCHS = "epochs.csv"
 
 
 def run_view(run: StoredRun, siblings: Sequence[StoredRun], keys: Mapping[str, str]) -> dict[str, Any]:
@@ -124,30 +119,13 @@ def run_words(record: RunRecord) -> str:
 
 def _curves(run: StoredRun) -> Iterator[Chart]:
     """Loss and validation by epoch, where the log lies beside the run."""
-    rows = _log(run.folder / EPOCHS)
+    rows = read_epochs(run.folder)
     for column, title, form in (("loss", "training loss", amount), ("valid", "validation", "{:.4f}".format)):
         points = []
         for place, row in enumerate(rows, start=1):
-            value = _float(row.get(column, ""))
-            if np.isfinite(value):
-                points.append(Point(place, value, f"epoch {place}", ""))
+            value = number(row.get(column))
+            if value is not None:
+                points.append(Point(place, value, f"{row.get('phase')} {row.get('epoch')}", ""))
         made = chart(points, f"{title} by epoch", ("epoch", column), lines=True, form=form)
         if made is not None:
             yield made
-
-
-def _log(path: Path) -> list[dict[str, str]]:
-    """Rows of a log; none when it is not there or cannot be read."""
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            return list(csv.DictReader(stream))
-    except (OSError, ValueError, csv.Error):
-        return []
-
-
-def _float(text: str | None) -> float:
-    """A number, NaN for anything else."""
-    try:
-        return float(text or "nan")
-    except ValueError:
-        return float("nan")

@@ -72,6 +72,7 @@ def _row(run: StoredRun, mask: Any, groups: Mapping[str, str]) -> dict[str, Any]
     return {
         **{name: getattr(record, name) for name in COLUMNS if name in RunRecord.model_fields},
         **record.cost.model_dump(include=set(COLUMNS)),
+        "seconds_per_epoch": run.seconds_per_epoch,
         "mask": mask,
         "group": groups[record.key],
         "settings": canonical(record.settings),

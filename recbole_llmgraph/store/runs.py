@@ -19,6 +19,7 @@ from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.base.files import new_file, new_folder, write_json
 from recbole_llmgraph.base.hashing import hash_file
 from recbole_llmgraph.base.progress import say
+from recbole_llmgraph.store.epochs import EPOCHS, epoch_seconds
 from recbole_llmgraph.store.facts import ITEMS, SPLITS
 from recbole_llmgraph.store.per_user import PerUser
 from recbole_llmgraph.store.record import SCHEMA_VERSION, RunRecord
@@ -46,6 +47,11 @@ class StoredRun:
     def per_user(self) -> PerUser:
         """Per-user test results; row = position of the user in the split."""
         return PerUser.read(self.folder / PER_USER)
+
+    @property
+    def seconds_per_epoch(self) -> float | None:
+        """Of a typical epoch where the log of epochs is here, else as the record has it: of the mean one."""
+        return epoch_seconds(self.folder) or self.record.cost.seconds_per_epoch
 
 
 @dataclass(frozen=True)
@@ -258,9 +264,10 @@ def read_stores(roots: Iterable[Path]) -> StoredRuns:
 
 
 def publish(run_folder: Path, reports_root: Path = PUBLISHED) -> Path:
-    """Copy what may be committed of a run under `reports_root`: no top lists, no log, no external id.
+    """Copy what may be committed of a run under `reports_root`: no top lists, no weights, no external id.
 
-    That is `run.json`, `per_user.parquet`, `items.parquet` and the facts of its split.
+    That is `run.json`, `per_user.parquet`, `items.parquet`, the log of epochs and the facts of its split.
+    What a run that was published before lacks is added.
 
     Raises:
         UserError: when the folder is no whole run or its per-user file is over 300 kB.
@@ -279,16 +286,27 @@ def publish(run_folder: Path, reports_root: Path = PUBLISHED) -> Path:
         _set_aside(target)
     if not target.exists():
         with new_folder(target) as temporary:
-            for name in (RUN, PER_USER, ITEMS):
+            for name in (RUN, PER_USER, ITEMS, EPOCHS):
                 if (run_folder / name).is_file():
                     shutil.copyfile(run_folder / name, temporary / name)
-    elif read_run(target).variant != record.variant:
-        rename_variant(target, record.variant)
+    else:
+        _bring_up_to_date(target, run_folder, record)
     facts = Path(run_folder).absolute().parents[2] / SPLITS / record.split_fingerprint
     if facts.is_dir() and not (own := reports_root / SPLITS / facts.name).is_dir():
         with new_folder(own) as temporary:
             shutil.copytree(facts, temporary, dirs_exist_ok=True)
     return target
+
+
+def _bring_up_to_date(target: Path, run_folder: Path, record: RunRecord) -> None:
+    """Give a published run today's name and the log that the same training left."""
+    old = read_run(target)
+    if old.variant != record.variant:
+        rename_variant(target, record.variant)
+    same = old.files.get(EPOCHS) == record.files.get(EPOCHS)
+    if same and (run_folder / EPOCHS).is_file() and not (target / EPOCHS).exists():
+        with new_file(target / EPOCHS) as temporary:
+            shutil.copyfile(run_folder / EPOCHS, temporary)
 
 
 def _check_place(record: RunRecord, name: str) -> None:

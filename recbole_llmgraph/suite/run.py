@@ -20,6 +20,7 @@ from recbole_llmgraph.host.dataset import Split, load_split
 from recbole_llmgraph.host.evaluation import Judge, Judgement, Mask
 from recbole_llmgraph.host.models import config_values
 from recbole_llmgraph.model.catalogue import model_card
+from recbole_llmgraph.store.epochs import EPOCHS
 from recbole_llmgraph.store.record import Code, Cost, Parameters, RunRecord
 from recbole_llmgraph.suite.cell import Cell, resolve_cell
 from recbole_llmgraph.suite.facts import keep_facts
@@ -240,7 +241,7 @@ class Runner:
     def _store(
         self, record: RunRecord, sitting: Sitting, fitted: Fitted | None, test: Judgement, facts: Path
     ) -> Path:
-        split, log = sitting.split, sitting.work / "epochs.csv"
+        split, log = sitting.split, sitting.work / EPOCHS
         with new_file(log) as temporary:
             pd.DataFrame(_history(sitting, fitted)).to_csv(temporary, index=False)
         tokens = np.array(split.item_tokens())

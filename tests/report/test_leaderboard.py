@@ -166,6 +166,12 @@ def test_missing_models_are_told_in_the_order_asked_for(add, boards):
     assert empty_leaderboard("toys", "", "standard", "").missing([elsewhere]) == ["SiReN"]
 
 
+def test_seconds_of_an_epoch_are_those_of_the_log_where_there_is_one(add, boards):
+    folder = add()
+    (folder / "epochs.csv").write_text("phase,seconds\ntrain,3\ntrain,99\ntrain,5\n")
+    assert boards()[0].rows["seconds_per_epoch"].tolist() == [5.0]
+
+
 def test_the_order_of_runs_does_not_matter(add, store):
     from recbole_llmgraph.store.runs import read_stores
 

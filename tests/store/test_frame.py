@@ -1,5 +1,7 @@
 """The frame that reports are made from."""
 
+from pathlib import Path
+
 import pandas as pd
 
 from recbole_llmgraph.store.frame import COLUMNS, runs_frame
@@ -8,7 +10,7 @@ from recbole_llmgraph.store.runs import StoredRun
 
 
 def frame_of(*records):
-    return runs_frame([StoredRun(record, folder="nowhere") for record in records])
+    return runs_frame([StoredRun(record, folder=Path("nowhere")) for record in records])
 
 
 def groups(*records) -> list[str]:

@@ -303,6 +303,28 @@ def test_publishing_again_takes_over_a_new_name_and_nothing_else(tmp_path, make_
     assert read_run(target) == was.model_copy(update={"variant": "tau=0.3"})
 
 
+def test_publishing_again_adds_the_log_of_the_same_training(tmp_path, make_run):
+    record, users = make_run()
+    log = tmp_path / "epochs.csv"
+    log.write_text("phase,epoch,loss,seconds,valid\ntrain,1,0.5,7.5,\n")
+    folder = RunStore(tmp_path / "runs").write(record, users, folder_files=[log])
+    target = publish(folder, tmp_path / "reports")
+    assert (target / "epochs.csv").read_text() == log.read_text()
+    (run,) = read_stores([tmp_path / "reports"]).runs
+    assert run.seconds_per_epoch == 7.5 != record.cost.seconds_per_epoch
+    (target / "epochs.csv").unlink()
+    assert read_stores([tmp_path / "reports"]).runs[0].seconds_per_epoch == record.cost.seconds_per_epoch
+    publish(folder, tmp_path / "reports")
+    assert (target / "epochs.csv").read_text() == log.read_text()
+
+    (target / "epochs.csv").unlink()
+    shutil.rmtree(folder)
+    log.write_text("another training\n")
+    RunStore(tmp_path / "runs").write(record, users, folder_files=[log])
+    publish(folder, tmp_path / "reports")
+    assert not (target / "epochs.csv").exists() and read_run(target).key == record.key
+
+
 def test_publishing_refuses_broken_and_large_runs(tmp_path, make_run):
     record, users = make_run()
     folder = RunStore(tmp_path / "runs").write(record, users)

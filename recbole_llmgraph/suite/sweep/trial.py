@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from recbole_llmgraph.store.epochs import EPOCHS
 from recbole_llmgraph.store.frame import machine
 from recbole_llmgraph.store.record import Code, RunRecord
 from recbole_llmgraph.store.trials import Epoch, Journal, Point, Trial, TrialStore
@@ -184,7 +185,7 @@ def named(cell: Cell) -> dict[str, Any]:
 
 def _of_run(run: RunRecord, house: House, cell: Cell) -> Trial:
     """A finished run as a trial: its validation part, and its epochs where its log lies here."""
-    history = _logged(house.runs.folder(run.dataset, run.model, run.key) / "epochs.csv")
+    history = _logged(house.runs.folder(run.dataset, run.model, run.key) / EPOCHS)
     seconds = (run.cost.seconds_per_epoch or 0.0) * (run.epochs_run or 0)
     return Trial(
         key=run.key,
