@@ -182,6 +182,20 @@ def test_problems_reasons_and_contamination_are_told(add, site) -> None:
     assert "Contamination:" in text and "beauty/Cut/" in text and "cut short or no JSON" in text
 
 
+def test_a_run_with_its_log_shows_what_it_learned(add, site) -> None:
+    add("SASRec")
+    folder = add()
+    rows = ["select train,1,0.9,2,0.011", "select train,2,0.8,2,", "train,1,0.7,2,", "train,2,nan,2,0.012"]
+    (folder / "epochs.csv").write_text("\n".join(["phase,epoch,loss,seconds,valid", *rows]))
+    texts = {path.name: path.read_text() for path in (site() / "runs").iterdir()}
+    with_log, without = (
+        next(texts[name] for name in texts if model in name) for model in ("HeLLM", "SASRec")
+    )
+    assert without.count("<svg") == 0 and with_log.count("<svg") == 2
+    assert "training loss by epoch" in with_log and "select train 2: 0.8 at 2" in with_log
+    assert "validation by epoch" in with_log and "train 2: 0.0120 at 4" in with_log
+
+
 def test_a_chart_stands_inside_its_frame_and_names_do_not_meet() -> None:
     points = [Point(10.0**i, 0.1 * (i % 3), f"model {i}", "#") for i in range(9)]
     made = chart(points, "t", ("x", "y"), log_x=True)
