@@ -68,6 +68,7 @@ def on_circle(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
     from sklearn.manifold import TSNE
 
     near = min(30, (len(rows) - 1) / 3)
-    plane = TSNE(2, init="pca", random_state=0, perplexity=near).fit_transform(rows)
+    plane: npt.NDArray[Any] = TSNE(2, init="pca", random_state=0, perplexity=near).fit_transform(rows)
     plane -= plane.mean(0)
-    return plane / np.linalg.norm(plane, axis=1, keepdims=True).clip(1e-12)
+    plane /= np.linalg.norm(plane, axis=1, keepdims=True).clip(1e-12)
+    return plane
