@@ -20,7 +20,7 @@ from recbole_llmgraph.host.dataset import Split, load_split
 from recbole_llmgraph.host.evaluation import Judge, Judgement, Mask
 from recbole_llmgraph.host.models import config_values
 from recbole_llmgraph.model.catalogue import model_card
-from recbole_llmgraph.store.epochs import EPOCHS
+from recbole_llmgraph.store.epochs import EPOCHS, SELECTING
 from recbole_llmgraph.store.record import Code, Cost, Parameters, RunRecord
 from recbole_llmgraph.suite.cell import Cell, resolve_cell
 from recbole_llmgraph.suite.facts import keep_facts
@@ -289,7 +289,7 @@ def _history(sitting: Sitting, fitted: Fitted | None) -> list[dict[str, Any]]:
     told = sitting.progress.history
     if fitted is None or fitted.progress is sitting.progress:
         return told
-    return [{**entry, "phase": f"select {entry['phase']}"} for entry in fitted.progress.history] + told
+    return [{**entry, "phase": f"{SELECTING} {entry['phase']}"} for entry in fitted.progress.history] + told
 
 
 def _record(cell: Cell, key: str, sitting: Sitting, fitted: Fitted | None, test: Judgement) -> RunRecord:
