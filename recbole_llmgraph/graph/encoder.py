@@ -5,7 +5,7 @@
 | `LightEncoder` | mean of layers 0 .. L | none |
 | `DroppedEncoder` | sum of layers 0 .. L | none; trained on a graph without some edges |
 | `SGLEncoder` | mean of layers 0 .. L | the same on two graphs that lack some edges, drawn every epoch |
-| `SimGCLEncoder` | mean of layers 1 .. L | the same twice with noise in every layer: three propagations |
+| `SimGCLEncoder` | mean of layers 1 .. L | the same twice with noise in every layer |
 | `XSimGCLEncoder` | mean of layers 1 .. L | that mean, with noise, and one of its layers: one propagation |
 
 Papers: LightGCN (SIGIR 2020), SGL (SIGIR 2021), SimGCL (SIGIR 2022), XSimGCL (TKDE 2023).
@@ -49,10 +49,14 @@ def noisy_layers(adjacency: SparseMatrix, x: Tensor, n_layers: int, noise: float
     for _ in range(n_layers):
         x = adjacency @ x
         if noise:
-            shift = F.normalize(torch.rand_like(x), dim=-1).mul_(x.detach().sign()).mul_(noise)
-            x = x + shift
+            x = x + noise_beside(x, noise)
         layers.append(x)
     return layers
+
+
+def noise_beside(x: Tensor, noise: float) -> Tensor:
+    """sign(x) * normalize(U[0, 1)) * noise, row by row; constant to the gradient. `[..., d]`"""
+    return F.normalize(torch.rand_like(x), dim=-1).mul_(x.detach().sign()).mul_(noise)
 
 
 def layer_mean(layers: list[Tensor]) -> Tensor:
@@ -164,7 +168,11 @@ class SGLEncoder(LightEncoder):
 
 
 class SimGCLEncoder(LightEncoder):
-    """SimGCL: noise in place of dropped edges."""
+    """SimGCL: noise in place of dropped edges.
+
+    A sign has no gradient, so noise and all that propagation makes of it are constants: the views are the clean
+    nodes plus an offset each, and one backward serves all three.
+    """
 
     def __init__(
         self, users: Tensor, items: Tensor, n_users: int, n_items: int, n_layers: int, *, noise: float
@@ -179,11 +187,23 @@ class SimGCLEncoder(LightEncoder):
         return light_propagation(self.adjacency, self.adjacency @ x, self.n_layers - 1)
 
     def forward(self, x: Tensor) -> Views:
-        """Three propagations."""
-        anchor, other = (
-            layer_mean(noisy_layers(self.adjacency, x, self.n_layers, self.noise)) for _ in range(2)
-        )
-        return Views(self.clean(x), anchor, other)
+        """The clean nodes and two views."""
+        layers = noisy_layers(self.adjacency, x, self.n_layers, 0.0)
+        final = layer_mean(layers)
+        anchor, other = self._offsets(layers).unbind(1)
+        return Views(final, final + anchor, final + other)
+
+    @torch.no_grad()
+    def _offsets(self, layers: list[Tensor]) -> Tensor:
+        """What two draws of noise add to the mean of the clean layers 1 .. L. `[n, 2, d]`"""
+        nodes, width = layers[0].shape
+        offset = total = layers[0].new_zeros(nodes, 2, width)
+        for number, layer in enumerate(layers):
+            if number:
+                offset = self.adjacency(offset.view(nodes, -1)).view_as(offset)
+            offset = offset + noise_beside(layer.unsqueeze(1) + offset, self.noise)
+            total = total + offset
+        return total / len(layers)
 
 
 class XSimGCLEncoder(SimGCLEncoder):

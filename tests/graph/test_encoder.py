@@ -92,10 +92,32 @@ def test_xsimgcl_is_one_pass_whose_layer_is_the_other_view(pairs, x):
 def test_simgcl_scores_without_noise_and_draws_two_views(pairs, x):
     encoder = SimGCLEncoder(*pairs, *SIZES, 2, noise=0.2)
     views = encoder(x)
-    assert torch.equal(views.final, encoder.clean(x))
+    torch.testing.assert_close(views.final, encoder.clean(x))
     assert not torch.equal(views.anchor, views.other) and not torch.equal(views.anchor, views.final)
     still = SimGCLEncoder(*pairs, *SIZES, 2, noise=0.0)(x)
     torch.testing.assert_close(still.anchor, still.final)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_simgcls_views_and_gradients_are_those_of_two_noisy_passes(pairs, x, layers):
+    A, x = dense(*pairs), x.requires_grad_()
+    torch.manual_seed(5)
+    views = SimGCLEncoder(*pairs, *SIZES, layers, noise=0.2)(x)
+    torch.manual_seed(5)
+    draws = [torch.rand(len(x), 2, x.shape[1]) for _ in range(layers)]
+    for which, mine in enumerate((views.anchor, views.other)):
+        passes, at = [], x
+        for draw in draws:
+            at = A @ at
+            at = at + at.sign() * torch.nn.functional.normalize(draw[:, which], dim=-1) * 0.2
+            passes.append(at)
+        slow = torch.stack(passes).mean(0)
+        torch.testing.assert_close(mine, slow)
+        weights = torch.randn_like(slow)
+        asked = [
+            torch.autograd.grad((found * weights).sum(), x, retain_graph=True)[0] for found in (mine, slow)
+        ]
+        torch.testing.assert_close(*asked)
 
 
 def test_sgl_drops_a_share_of_the_edges_anew_every_epoch(pairs, x):
