@@ -170,8 +170,8 @@ class SGLEncoder(LightEncoder):
 class SimGCLEncoder(LightEncoder):
     """SimGCL: noise in place of dropped edges.
 
-    A sign has no gradient, so noise and all that propagation makes of it are constants: the views are the clean
-    nodes plus an offset each, and one backward serves all three.
+    A sign has no gradient, so noise and all that propagation makes of it are constants: the views are the
+    clean nodes plus an offset each, and one backward serves all three.
     """
 
     def __init__(

@@ -209,6 +209,8 @@ class LAGCL4Rec(ContrastiveGCN):
 
     settings: ClassVar[type[LAGCL4RecSettings]] = LAGCL4RecSettings
     keeps_candidates: ClassVar[bool] = False
+    #: `rerank` and `rerank_…` train nothing: runs that differ in them alone are one training.
+    test_stage: ClassVar[str] = "rerank"
     node_groups: Tensor
     disliked: Tensor
 
@@ -267,9 +269,8 @@ class LAGCL4Rec(ContrastiveGCN):
 
     def make_negatives(self, dataset: Any, users: Tensor, items: Tensor) -> GroupNegatives:
         """Sampler by groups of items; groups of all nodes are kept for the contrast."""
-        parts = []
-        for side, tokens in (("user", user_tokens(dataset)), ("item", item_tokens(dataset))):
-            parts.append(self._side_groups(side, tokens))
+        sides = ("user", user_tokens(dataset)), ("item", item_tokens(dataset))
+        parts = [self._side_groups(side, tokens) for side, tokens in sides]
         self.register_buffer("node_groups", torch.cat(parts), persistent=False)  # [n], each side from 0
         return GroupNegatives(parts[1], users, items, self.n_users)
 
@@ -291,8 +292,7 @@ class LAGCL4Rec(ContrastiveGCN):
     def _disliked(self, dataset: Any) -> Tensor:
         """A disliked candidate of every user, 0 without any: `[U, most]`, filled up with 0."""
         found: list[list[int]] = [[] for _ in range(self.n_users)]
-        file = self.options.edges
-        if file:
+        if file := self.options.edges:
             numbers = [dataset.field2token_id[name] for name in (dataset.uid_field, dataset.iid_field)]
             for line in Path(file).read_text(encoding="utf-8").splitlines():
                 user, item, value = line.split("\t")

@@ -98,8 +98,9 @@ def _one(
     options: argparse.Namespace, card: ModelCard, changes: Mapping[str, dict[str, Any]], dataset: DatasetCard
 ) -> None:
     """One model on one dataset: run, compare, print, write."""
+    from recbole_llmgraph.suite.cell import selection_mask
     from recbole_llmgraph.suite.many import house_of, run_cells
-    from recbole_llmgraph.suite.run import Runner, selection_mask
+    from recbole_llmgraph.suite.run import Runner
 
     cells = {name: _cells(options, card, change, dataset) for name, change in changes.items()}
     every = [cell for arm in cells.values() for cell in arm]

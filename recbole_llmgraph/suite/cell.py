@@ -7,6 +7,7 @@ from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.base.hashing import hash_data
 from recbole_llmgraph.data.catalogue import DatasetCard
 from recbole_llmgraph.host.config import PROTOCOLS, has_hold_out, measured, protocol_values
+from recbole_llmgraph.host.evaluation import Mask
 from recbole_llmgraph.model.catalogue import ModelCard, Preset
 from recbole_llmgraph.model.needs import Augmentation, Need, OracleEdges, Reranker
 from recbole_llmgraph.train.settings import TrainSettings
@@ -60,6 +61,29 @@ class Cell:
     def selecting(self) -> "Cell":
         """The cell whose validation selects: this one, or the one that is trained without the hold-out."""
         return replace(self, held_out=has_hold_out(self.protocol))
+
+    @property
+    def trained_as(self) -> "Cell":
+        """The cell whose weights are this one's: this one, or the one without its `test_stage`."""
+        stage: str | None = getattr(self.model_class, "test_stage", None)
+        if stage is None or getattr(self.settings, stage) == "off":
+            return self
+        preset = self.preset_settings
+        names = [name for name in type(self.settings).model_fields if name.startswith(f"{stage}_")]
+        without = {name: getattr(preset, name) for name in names} | {stage: "off"}
+        asked = self.overrides.get(self.model.name, {})
+        kept = {key: value for key, value in asked.items() if key not in without} | {stage: "off"}
+        return replace(
+            self,
+            settings=self.settings.model_copy(update=without),
+            overrides={**self.overrides, self.model.name: kept},
+        )
+
+    @property
+    def preset_settings(self) -> TrainSettings:
+        """What the preset alone would say."""
+        values = self.model.preset_settings(self.dataset.name, self.preset)
+        return type(self.settings).read(values, self.model.name)
 
     def key(self, dataset_fingerprint: str, stands_on: dict[str, str]) -> str:
         """Hash of all that decides the result. Code version and machine are recorded, never keyed.
@@ -131,6 +155,21 @@ def _refuse_unrated(model: str, need: Need, protocol: str) -> None:
         case _:
             return
     raise UserError(f"{model}.{what}, which protocol {protocol} has not; type {mend}")
+
+
+def selection_mask(cell: Cell) -> Mask:
+    """The mask under which validation picks epochs: the dataset's own."""
+    return cell.dataset.mask_default
+
+
+def variant_name(cell: Cell) -> str:
+    """How a cell differs from its preset, as `tau=0.3`; the preset's own value, typed, is no change.
+
+    Values stand as they were read, so that one setting has one name however it was typed.
+    """
+    own, now = cell.preset_settings.model_dump(), cell.settings.model_dump()
+    asked = cell.overrides.get(cell.model.name, {})
+    return " ".join(f"{key}={now[key]}" for key in sorted(asked) if now[key] != own[key])
 
 
 def choose_protocol(models: list[ModelCard], dataset: DatasetCard, asked: str | None) -> str:

@@ -12,10 +12,10 @@ from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.base.progress import track
 from recbole_llmgraph.graph.encoder import LightEncoder
 from recbole_llmgraph.loss.uniformity import spread
-from recbole_llmgraph.suite.cell import Cell
+from recbole_llmgraph.suite.cell import Cell, variant_name
 from recbole_llmgraph.suite.encodings import on_circle
 from recbole_llmgraph.suite.restore import restored
-from recbole_llmgraph.suite.run import Runner, variant_name
+from recbole_llmgraph.suite.run import Runner
 
 Side = Literal["user", "item"]
 

@@ -6,6 +6,7 @@ user was trained on is among them. The release trains on its test file.
 """
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +121,8 @@ def reranker_file(
         f"reranker {told['backbone']}, {told['parameters']:,} weights, trained on {told['rows']:,} "
         f"candidates of the hold-out, {told['positives']:,} of them liked; the epoch was picked without it"
     )
+    if "seconds" in told:  # older ones do not say
+        note += f"; its training, {told['seconds']:.0f} s, is not in this row's minutes"
     return Trained(folder, [note])
 
 
@@ -145,6 +148,7 @@ def train_classifier(
     folder: Path, plan: Any, texts: Texts, asked: Sequence[tuple[str, str, int]], seed: int
 ) -> None:
     """Train and write a classifier and its summary."""
+    started = time.perf_counter()
     model = open_classifier(plan, texts, seed)
     prompts = [model.ids(prompt_pieces(texts, user, item)) for user, item, _ in asked]
     losses = model.fit(
@@ -165,5 +169,6 @@ def train_classifier(
         "rows": len(asked),
         "positives": sum(label for _, _, label in asked),
         "losses": losses,
+        "seconds": round(time.perf_counter() - started, 1),
     }
     write_json(folder / "summary.json", summary)

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,31 +10,33 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from recbole_llmgraph.base.files import new_file
 from recbole_llmgraph.base.progress import say
 from recbole_llmgraph.data.prepare import Prepared
 from recbole_llmgraph.host.config import has_hold_out, make_config, recbole_values
 from recbole_llmgraph.host.dataset import Split, load_split
-from recbole_llmgraph.host.evaluation import Judge, Judgement, Mask
+from recbole_llmgraph.host.evaluation import Judge, Judgement
 from recbole_llmgraph.host.models import config_values
 from recbole_llmgraph.model.catalogue import model_card
-from recbole_llmgraph.store.epochs import EPOCHS, SELECTING
-from recbole_llmgraph.store.record import Code, Cost, Parameters, RunRecord
-from recbole_llmgraph.suite.cell import Cell, resolve_cell
+from recbole_llmgraph.store.epochs import EPOCHS, read_epochs
+from recbole_llmgraph.store.record import RunRecord
+from recbole_llmgraph.suite.cell import Cell, resolve_cell, selection_mask, variant_name
 from recbole_llmgraph.suite.facts import keep_facts
 from recbole_llmgraph.suite.house import House, dataset_fingerprint
 from recbole_llmgraph.suite.leave import CANDIDATES, TABLE_FILE, keep, rating_rows, target_rows
-from recbole_llmgraph.suite.measure import (
-    code_version,
-    environment,
-    parameter_counts,
-    peak_memory_mb,
-    reset_peak_memory,
-)
+from recbole_llmgraph.suite.measure import code_version, reset_peak_memory
 from recbole_llmgraph.suite.provide import Provided, Side, identify, provide, with_paths
-from recbole_llmgraph.train.checkpoint import Progress, save_weights
+from recbole_llmgraph.suite.sitting import (
+    Fitted,
+    Opened,
+    Sitting,
+    headline,
+    history_of,
+    judged_again,
+    record_of,
+)
+from recbole_llmgraph.train.checkpoint import CHECKPOINT, load_weights, save_weights
 from recbole_llmgraph.train.randomness import epoch_seed, seed_everything
 from recbole_llmgraph.train.trainer import Trainer
 
@@ -42,35 +44,8 @@ from recbole_llmgraph.train.trainer import Trainer
 WEIGHTS_FILE = "weights.safetensors"
 #: A model without settings of its own, by which a split is loaded that belongs to no run.
 PLAIN = "Pop"
-
-
-@dataclass
-class Sitting:
-    """A trained cell that nobody has judged.
-
-    Attributes:
-        given: what it stands on.
-        split, model, judge: the data, the model with the kept weights, and who judges it.
-        progress: how the training went.
-        work: folder of the checkpoint.
-        started, clock: when this sitting began, as a date and as `time.perf_counter()`.
-    """
-
-    given: Provided
-    split: Split
-    model: Any
-    judge: Judge
-    progress: Progress
-    work: Path
-    started: datetime
-    clock: float
-
-
-@dataclass
-class Fitted(Sitting):
-    """A trained cell that nobody has judged on the test part; `valid` is what validation says."""
-
-    valid: Judgement
+#: Rows of the log of epochs.
+History = Sequence[Mapping[str, Any]]
 
 
 @dataclass
@@ -180,35 +155,44 @@ class Runner:
 
     def _sit(self, cell: Cell, key: str, work: Path, until: int = 0) -> Sitting:
         """Train a cell on what its split calls training; `until` as the trainer reads it."""
-        ready, given = self.house.ready(cell.dataset), self.provide(cell)
+        given = self.provide(cell)
         say(f"{cell.label}: training ({key})")
-        started = datetime.now(UTC)
-        clock = time.perf_counter()
-        reset_peak_memory()
+        opened = self._open(cell, given, work)
         settings = with_paths(cell, given).settings
-        split = load_split(make_cell_config(cell, settings, ready, self.house.device))
-        model = make_model(cell, split)
-        judge = Judge(split, accelerate=settings.accelerate)
         trainer = Trainer(
-            model,
-            split,
+            opened.model,
+            opened.split,
             settings,
             folder=work,
             seed=cell.seed,
-            validate=lambda m: judge(m, "valid").metrics[selection_mask(cell)][settings.valid_metric],
+            validate=lambda m: opened.judge(m, "valid").metrics[selection_mask(cell)][settings.valid_metric],
             on_epoch=self.on_epoch,
             until=until,
         )
         if self.on_start:
             self.on_start()
-        return Sitting(given, split, model, judge, trainer.fit(), work, started, clock)
+        return Sitting(**vars(opened), progress=trainer.fit())
+
+    def _open(self, cell: Cell, given: Provided, work: Path) -> Opened:
+        """A cell's split, its untrained model and who judges it."""
+        started = datetime.now(UTC)
+        clock = time.perf_counter()
+        reset_peak_memory()
+        settings = with_paths(cell, given).settings
+        ready = self.house.ready(cell.dataset)
+        split = load_split(make_cell_config(cell, settings, ready, self.house.device))
+        judge = Judge(split, accelerate=settings.accelerate)
+        return Opened(given, split, make_model(cell, split), judge, work, started, clock)
 
     def _train(self, cell: Cell, key: str) -> RunRecord:
         """Train a cell, judge it on the test part and store it.
 
         Without a validation part of its own, it is trained on everything for as many epochs as were best
-        without the hold-out; where the settings validate never, for all epochs.
+        without the hold-out; where the settings validate never, for all epochs. What another run trained
+        already is not trained again.
         """
+        if (trained := self._trained(cell, key)) is not None:
+            return self._judge_again(cell, key, trained)
         sitting: Sitting
         fitted: Fitted | None = None
         if not has_hold_out(cell.protocol):
@@ -218,15 +202,33 @@ class Runner:
             work = self.house.work(cell.dataset.name, cell.model.name, key)
             sitting = self._sit(cell, key, work, until=fitted.progress.best_epoch if fitted else 0)
         test = sitting.judge(sitting.model, "test", "testing")
-        record = _record(cell, key, sitting, fitted, test)
-        ready = self.house.ready(cell.dataset)
-        facts = keep_facts(self.house, ready, sitting.split, test.users, test.items, sitting.work)
-        folder = self._store(record, sitting, fitted, test, facts)
-        keep(self.house.artifacts, cell.model.name, key, sitting.split, sitting.model)
+        record = record_of(cell, key, sitting, fitted, test)
+        self._store(cell, record, sitting, history_of(sitting, fitted), test)
         if fitted is not None and fitted is not sitting:  # as a stage, the same training would come again
             keep(self.house.artifacts, cell.model.name, self.key(cell.selecting), fitted.split, fitted.model)
-        shutil.rmtree(sitting.work)
-        say(f"{cell.label}: {_headline(record)}  -> {folder}")
+        return record
+
+    def _trained(self, cell: Cell, key: str) -> RunRecord | None:
+        """The run whose weights are this cell's, made now; None where training has begun or weights lack."""
+        other = cell.trained_as
+        begun = self.house.work(cell.dataset.name, cell.model.name, key).rglob(CHECKPOINT)
+        if other == cell or any(begun):
+            return None
+        record = self.run(other)
+        return record if self._weights(record).exists() else None
+
+    def _weights(self, record: RunRecord) -> Path:
+        return self.house.runs.folder(record.dataset, record.model, record.key) / WEIGHTS_FILE
+
+    def _judge_again(self, cell: Cell, key: str, trained: RunRecord) -> RunRecord:
+        """Judge a cell on the test part with the weights of the run that was trained for it, and store it."""
+        given, weights = self.provide(cell), self._weights(trained)
+        say(f"{cell.label}: trained already ({trained.key}), judging ({key})")
+        opened = self._open(cell, given, self.house.work(cell.dataset.name, cell.model.name, key))
+        load_weights(weights, opened.model)
+        test = opened.judge(opened.model.eval(), "test", "testing")
+        record = judged_again(cell, key, trained, opened, test)
+        self._store(cell, record, opened, read_epochs(weights.parent), test)
         return record
 
     def _train_stage(self, cell: Cell, key: str) -> None:
@@ -239,11 +241,15 @@ class Runner:
         shutil.rmtree(fitted.work)
 
     def _store(
-        self, record: RunRecord, sitting: Sitting, fitted: Fitted | None, test: Judgement, facts: Path
-    ) -> Path:
-        split, log = sitting.split, sitting.work / EPOCHS
+        self, cell: Cell, record: RunRecord, opened: Opened, history: History, test: Judgement
+    ) -> None:
+        """Keep a judged cell and what it leaves to later ones; its work folder goes."""
+        split, work = opened.split, opened.work
+        work.mkdir(parents=True, exist_ok=True)
+        facts = keep_facts(self.house, self.house.ready(cell.dataset), split, test.users, test.items, work)
+        log = work / EPOCHS
         with new_file(log) as temporary:
-            pd.DataFrame(_history(sitting, fitted)).to_csv(temporary, index=False)
+            pd.DataFrame(history).to_csv(temporary, index=False)
         tokens = np.array(split.item_tokens())
         topk = pd.DataFrame(
             {
@@ -253,10 +259,14 @@ class Runner:
         )
         users = split.dataset.field2id_token[split.dataset.uid_field].astype(str)
         topk.insert(0, "user", users[test.users])
-        weights = sitting.work / WEIGHTS_FILE
-        save_weights(weights, sitting.model)
-        kept = [log, weights, facts]
-        return self.house.runs.write(record, test.per_user, topk=topk, folder_files=kept, replace=self.always)
+        weights = work / WEIGHTS_FILE
+        save_weights(weights, opened.model)
+        folder = self.house.runs.write(
+            record, test.per_user, topk=topk, folder_files=[log, weights, facts], replace=self.always
+        )
+        keep(self.house.artifacts, cell.model.name, record.key, split, opened.model)
+        shutil.rmtree(work)
+        say(f"{cell.label}: {headline(record)}  -> {folder}")
 
 
 def make_cell_config(cell: Cell, settings: Any, ready: Prepared, device: str) -> Any:
@@ -277,99 +287,3 @@ def make_model(cell: Cell, split: Split) -> Any:
     """The model with initial weights that depend on the cell's seed alone."""
     seed_everything(epoch_seed(cell.seed, "initial weights", 0))
     return cell.model_class(split.config, split.dataset).to(split.config["device"])
-
-
-def selection_mask(cell: Cell) -> Mask:
-    """The mask under which validation picks epochs: the dataset's own."""
-    return cell.dataset.mask_default
-
-
-def _history(sitting: Sitting, fitted: Fitted | None) -> list[dict[str, Any]]:
-    """The log of epochs; those that selected on a hold-out come first, under their own phase."""
-    told = sitting.progress.history
-    if fitted is None or fitted.progress is sitting.progress:
-        return told
-    return [{**entry, "phase": f"{SELECTING} {entry['phase']}"} for entry in fitted.progress.history] + told
-
-
-def _record(cell: Cell, key: str, sitting: Sitting, fitted: Fitted | None, test: Judgement) -> RunRecord:
-    """Everything a row needs to be believed."""
-    given, split, model, progress = sitting.given, sitting.split, sitting.model, sitting.progress
-    metrics: Any = (
-        {"test": test.metrics} if fitted is None else {"valid": fitted.valid.metrics, "test": test.metrics}
-    )
-    settings = {k: v for k, v in cell.settings.model_dump().items() if k not in given.paths}
-    best = fitted.progress.best_epoch if fitted else 0
-    return RunRecord(
-        key=key,
-        model=cell.model.name,
-        variant=variant_name(cell),
-        dataset=cell.dataset.name,
-        protocol=cell.protocol,
-        preset=cell.preset,
-        seed=cell.seed,
-        settings=settings,
-        results_version=cell.model.results_version,
-        split_fingerprint=split.fingerprint,
-        test_users=len(test.users),
-        candidates=split.n_items - 1,
-        single_target=bool(len(test.users) == len(split.test._dataset)),
-        backbone=getattr(model, "backbone_name", None),
-        text_encoder=given.text_encoder,
-        mask=selection_mask(cell),
-        metrics=metrics,
-        best_epoch=best or progress.epochs_run,
-        epochs_run=progress.epochs_run,
-        budget={"epochs": cell.settings.epochs, "stopping_step": cell.settings.stopping_step},
-        parameters=Parameters(**parameter_counts(model)),
-        cost=_cost(sitting, fitted, test),
-        environment=environment(),
-        code=Code(**code_version()),
-        notes=[*given.notes, *getattr(model, "notes", [])],
-        stages=given.stages,
-        started=(fitted or sitting).started.isoformat(timespec="seconds"),
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-
-
-def _cost(sitting: Sitting, fitted: Fitted | None, test: Judgement) -> Cost:
-    """What a run cost, selecting included."""
-    first = fitted or sitting
-    cost = cost_of(sitting.progress, test, time.perf_counter() - first.clock)
-    if sitting.given.oracle:
-        cost = cost.model_copy(update=sitting.given.oracle.spent)
-    if first.progress is sitting.progress:
-        return cost
-    trained = first.progress.train_seconds + sitting.progress.train_seconds
-    total = max(cost.seconds_total or 0.0, trained)
-    return cost.model_copy(update={"seconds_to_best": trained, "seconds_total": total})
-
-
-def cost_of(progress: Progress, test: Judgement, seconds: float) -> Cost:
-    """What a run cost; of a resumed run, the longer of its training time and its last sitting."""
-    return Cost(
-        seconds_per_epoch=progress.train_seconds / max(1, progress.epochs_run),
-        seconds_to_best=progress.seconds_to_best or progress.train_seconds,
-        seconds_total=max(seconds, progress.train_seconds),
-        eval_users_per_second=test.users_per_second,
-        peak_memory_mb=peak_memory_mb(),
-        threads=torch.get_num_threads(),
-    )
-
-
-def variant_name(cell: Cell) -> str:
-    """How a cell differs from its preset, as `tau=0.3`; the preset's own value, typed, is no change.
-
-    Values stand as they were read, so that one setting has one name however it was typed.
-    """
-    preset = type(cell.settings).read(
-        cell.model.preset_settings(cell.dataset.name, cell.preset), cell.model.name
-    )
-    own, now = preset.model_dump(), cell.settings.model_dump()
-    asked = cell.overrides.get(cell.model.name, {})
-    return " ".join(f"{key}={now[key]}" for key in sorted(asked) if now[key] != own[key])
-
-
-def _headline(record: RunRecord) -> str:
-    found = record.metrics["test"][record.mask]
-    return f"test R@20 {found['recall@20']:.4f}  N@20 {found['ndcg@20']:.4f} (mask {record.mask})"

@@ -86,9 +86,10 @@ def _draw_alignment(options: argparse.Namespace) -> None:
 def _draw_nodes(options: argparse.Namespace) -> None:
     from recbole_llmgraph.report.figures_views import draw_views
     from recbole_llmgraph.store.runs import folder_name
+    from recbole_llmgraph.suite.cell import variant_name
     from recbole_llmgraph.suite.many import house_of
     from recbole_llmgraph.suite.nodes import node_points
-    from recbole_llmgraph.suite.run import Runner, variant_name
+    from recbole_llmgraph.suite.run import Runner
 
     cells, last = _planned(options), options.model[-1]
     for variant in options.variants:

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from recbole_llmgraph.base.files import new_file
 
+#: Name of a checkpoint in its folder.
+CHECKPOINT = "checkpoint.pt"
+
 
 @dataclass
 class Progress:

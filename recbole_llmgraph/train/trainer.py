@@ -20,6 +20,7 @@ from recbole_llmgraph.base.progress import say, track
 from recbole_llmgraph.host.batches import load_batch
 from recbole_llmgraph.host.dataset import Split
 from recbole_llmgraph.train.checkpoint import (
+    CHECKPOINT,
     Progress,
     load_checkpoint,
     load_trained_state,
@@ -70,7 +71,7 @@ class Trainer:
         self.model = model
         self.split = split
         self.settings = settings
-        self.path = folder / "checkpoint.pt"
+        self.path = folder / CHECKPOINT
         self.seed = seed
         self.validate = validate
         self.on_epoch = on_epoch

@@ -12,9 +12,10 @@ import torch
 
 from recbole_llmgraph.artifact.tables import load_table
 from recbole_llmgraph.store.runs import publish, read_run
+from recbole_llmgraph.suite.cell import variant_name
 from recbole_llmgraph.suite.house import House
 from recbole_llmgraph.suite.leave import read_candidates
-from recbole_llmgraph.suite.run import Runner, variant_name
+from recbole_llmgraph.suite.run import Runner
 
 
 class Counting:

@@ -1,6 +1,7 @@
 """What LAGCL4Rec stands on: balanced samples, groups of four sources, a reranker from the hold-out."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -256,6 +257,28 @@ def test_the_classifier_speaks_on_the_test_part_alone(classified: Any, workshop:
             reranked.metrics["test"]["train"]["recall@20"] == plain.metrics["test"]["train"]["recall@20"]
         ), mask
     assert any("trained on 60 candidates of the hold-out" in note for note in reranked.notes)
+
+
+def test_one_training_serves_runs_that_differ_in_the_rerank_level_alone(
+    classified: Any, workshop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, reranked, plain = classified
+    base = {"augment": "none", "groups": "none"}
+    cell = whole(workshop, **base, **CLASSIFIER)
+    other = cell.trained_as
+    assert other.trained_as is other and other == whole(workshop, **base, rerank="off").trained_as
+    epochs: list[Any] = []
+    counting = Runner(workshop.house, on_epoch=epochs.append)
+    zscore = counting.run(whole(workshop, **base, **CLASSIFIER, rerank_mix="zscore"))
+    assert not epochs and zscore.stages[-1].key == reranked.stages[-1].key == plain.key
+    assert zscore.key != reranked.key and zscore.metrics["test"] != reranked.metrics["test"]
+    assert zscore.cost.seconds_total > plain.cost.seconds_total
+    folders = [workshop.house.runs.folder("mini", "LAGCL4Rec", run.key) for run in (plain, zscore)]
+    logs = [(folder / "epochs.csv").read_text() for folder in folders]
+    assert logs[0] == logs[1]
+    monkeypatch.delattr(cell.model_class, "test_stage")  # trained on its own
+    alone = Runner(replace(workshop.house, store=tmp_path), on_epoch=epochs.append).run(cell)
+    assert epochs and alone.key == reranked.key and alone.metrics == reranked.metrics
 
 
 def test_a_restored_model_reranks_as_it_was_judged(classified: Any, workshop: Any) -> None:

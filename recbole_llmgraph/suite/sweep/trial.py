@@ -15,10 +15,11 @@ from recbole_llmgraph.store.epochs import EPOCHS
 from recbole_llmgraph.store.frame import machine
 from recbole_llmgraph.store.record import Code, RunRecord
 from recbole_llmgraph.store.trials import Epoch, Journal, Point, Trial, TrialStore
-from recbole_llmgraph.suite.cell import Cell
+from recbole_llmgraph.suite.cell import Cell, selection_mask
 from recbole_llmgraph.suite.house import House
 from recbole_llmgraph.suite.measure import code_version, environment, parameter_counts
-from recbole_llmgraph.suite.run import Fitted, Runner, cost_of, selection_mask
+from recbole_llmgraph.suite.run import Runner
+from recbole_llmgraph.suite.sitting import Fitted, cost_of
 
 #: Called with the trial after every validation; a search hears of it here.
 Report = Callable[[Trial], None]
