@@ -12,11 +12,12 @@ import pandas as pd
 
 from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.base.progress import say
-from recbole_llmgraph.report.leaderboard import Leaderboard
+from recbole_llmgraph.report.groups import activity_groups, split_facts
+from recbole_llmgraph.report.leaderboard import ORDER_BY, Leaderboard
 from recbole_llmgraph.report.markdown import code, escape, table
 from recbole_llmgraph.report.notes import row_name
 from recbole_llmgraph.report.pages import GENERATED, Page
-from recbole_llmgraph.report.paired import RESAMPLES, compare, holm
+from recbole_llmgraph.report.paired import RESAMPLES, bootstrap_interval, compare, holm
 from recbole_llmgraph.report.words import mask_words
 from recbole_llmgraph.store.per_user import PerUser
 from recbole_llmgraph.store.runs import PER_USER, folder_name
@@ -42,6 +43,9 @@ class Pair:
     names: tuple[str, str]
     seeds: tuple[list[int], list[int]]
     result: pd.DataFrame
+    groups: pd.DataFrame
+    """`ORDER_BY` by users' activity: columns `group, users, mean_a, mean_b, difference, low, high`; empty
+    without facts of the split."""
 
 
 def compare_rows(
@@ -142,7 +146,32 @@ def _pair(board: Leaderboard, left: int, right: int, resamples: int) -> Pair:
     say(f"comparing {row_name(a)} with {row_name(b)} on {board.dataset}, mask {board.mask}")
     seeds, values = paired_users(a, b, board.mask)
     result = compare(*values, board.metrics, resamples)
-    return Pair(board, (row_name(a), row_name(b)), seeds, result)
+    return Pair(board, (row_name(a), row_name(b)), seeds, result, by_activity(board, *values, resamples))
+
+
+def by_activity(
+    board: Leaderboard, a: pd.DataFrame, b: pd.DataFrame, resamples: int = RESAMPLES
+) -> pd.DataFrame:
+    """The difference in `ORDER_BY` for users with few and with many training interactions.
+
+    Args:
+        board: table that both rows stand in.
+        a, b: [users, metrics] values of its test users, in the split's order.
+        resamples: of the bootstrap.
+
+    Returns:
+        As `Pair.groups`.
+    """
+    facts = split_facts(board)
+    if facts is None or len(facts.users) != len(a):
+        return pd.DataFrame()
+    rows = []
+    for group in activity_groups(facts.users["trained"].to_numpy(np.int64)):
+        left, right = (values[ORDER_BY].to_numpy(np.float64)[group.members] for values in (a, b))
+        low, high = bootstrap_interval(left - right, resamples, 0)
+        means = {"mean_a": left.mean(), "mean_b": right.mean(), "difference": (left - right).mean()}
+        rows.append({"group": group.name, "users": len(left), **means, "low": low, "high": high})
+    return pd.DataFrame(rows)
 
 
 def common_seeds(a: Sequence[int], b: Sequence[int]) -> tuple[list[int], list[int]]:
@@ -194,7 +223,30 @@ def _section(pair: Pair, adjusted: Sequence[np.ndarray]) -> str:
         f"* Mask {code(board.mask)}: {mask_words(board.mask)}"
     )
     title = f"## {escape(board.dataset)}, mask {board.mask}: {a} against {b}"
-    return f"{title}\n\n{facts}\n\n{table(header, rows)}\n"
+    return f"{title}\n\n{facts}\n\n{table(header, rows)}\n{_groups(pair, a, b)}"
+
+
+def _groups(pair: Pair, a: str, b: str) -> str:
+    """For whom the difference is what it is."""
+    if pair.groups.empty:
+        return ""
+    header = ["training interactions", "users", a, b, f"difference in {ORDER_BY}", "95 % interval"]
+    rows = [
+        [
+            str(row["group"]),
+            f"{row['users']:,}",
+            f"{row['mean_a']:.4f}",
+            f"{row['mean_b']:.4f}",
+            *_difference(row),
+        ]
+        for row in pair.groups.to_dict("records")
+    ]
+    return f"\nUsers by activity, in quartiles; intervals as above, not adjusted:\n\n{table(header, rows)}\n"
+
+
+def _difference(row: Mapping[Any, Any]) -> list[str]:
+    """A difference and its interval."""
+    return [f"{row['difference']:+.4f}", f"{row['low']:+.4f} … {row['high']:+.4f}"]
 
 
 def _line(row: dict[str, float], permutation: float, wilcoxon: float) -> list[str]:
@@ -203,8 +255,7 @@ def _line(row: dict[str, float], permutation: float, wilcoxon: float) -> list[st
         str(row["metric"]),
         f"{row['mean_a']:.4f}",
         f"{row['mean_b']:.4f}",
-        f"{row['difference']:+.4f}",
-        f"{row['low']:+.4f} … {row['high']:+.4f}",
+        *_difference(row),
         _p(row["p_permutation"]),
         _p(permutation),
         _p(row["p_wilcoxon"]),

@@ -6,6 +6,7 @@ import pytest
 
 from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.report.versus import common_seeds, compare_rows, find_row, paired_page, users_of
+from recbole_llmgraph.store.facts import SplitFacts, write_split_facts
 from recbole_llmgraph.store.per_user import PerUser
 
 
@@ -117,6 +118,35 @@ def test_one_row_against_all_others(add, boards):
     assert sorted(pair.names for pair in pairs) == [("B", "A"), ("B", "C")]
     with pytest.raises(UserError, match="no table holds two"):
         compare_rows(boards(), ["D", "all"], 99)
+
+
+def test_users_with_few_and_with_many_interactions_are_compared_apart(add, boards, store):
+    trained = np.random.default_rng(3).integers(2, 30, 200)
+    facts = pd.DataFrame({"trained": trained})
+    write_split_facts(store, "5f1e", SplitFacts(facts, pd.DataFrame({"trained": [1, 2], "tested": [1, 1]})))
+    add("A", hit=0.2)
+    add("B", hit=0.6)
+    (pair,) = compare_rows(boards(), ["A", "B"], 99)
+    rows = boards()[0].rows.set_index("model")["folders"]
+    values = {name: users_of(rows[name], "train")["ndcg@10"] for name in "AB"}
+    cold = trained <= np.quantile(trained, 0.25, method="lower")
+    first = pair.groups.iloc[0]
+    assert first["users"] == cold.sum() and pair.groups["users"].sum() == 200
+    assert first["mean_a"] == pytest.approx(values["A"][cold].mean())
+    assert first["difference"] == pytest.approx((values["A"] - values["B"])[cold].mean())
+    assert first["low"] < first["difference"] < first["high"]
+    text = paired_page([pair]).text
+    assert f"| cold: 2 to {trained[cold].max()} " in text and "not adjusted" in text
+
+
+def test_without_facts_of_the_split_nobody_is_grouped(add, boards, store):
+    add("A", hit=0.2)
+    add("B", hit=0.6)
+    assert compare_rows(boards(), ["A", "B"], 99)[0].groups.empty
+    few = pd.DataFrame({"trained": [3, 4]})  # of another number of users
+    write_split_facts(store, "5f1e", SplitFacts(few, few.assign(tested=1)))
+    (pair,) = compare_rows(boards(), ["A", "B"], 99)
+    assert pair.groups.empty and "activity" not in paired_page([pair]).text
 
 
 def test_the_page_says_split_users_seeds_and_mask(add, boards):
