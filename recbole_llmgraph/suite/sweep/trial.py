@@ -9,9 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from recbole_llmgraph.store.epochs import EPOCHS
+from recbole_llmgraph.store.epochs import number, read_epochs
 from recbole_llmgraph.store.frame import machine
 from recbole_llmgraph.store.record import Code, RunRecord
 from recbole_llmgraph.store.trials import Epoch, Journal, Point, Trial, TrialStore
@@ -186,7 +184,7 @@ def named(cell: Cell) -> dict[str, Any]:
 
 def _of_run(run: RunRecord, house: House, cell: Cell) -> Trial:
     """A finished run as a trial: its validation part, and its epochs where its log lies here."""
-    history = _logged(house.runs.folder(run.dataset, run.model, run.key) / EPOCHS)
+    history = _logged(house.runs.folder(run.dataset, run.model, run.key))
     seconds = (run.cost.seconds_per_epoch or 0.0) * (run.epochs_run or 0)
     return Trial(
         key=run.key,
@@ -210,20 +208,15 @@ def _of_run(run: RunRecord, house: House, cell: Cell) -> Trial:
     )
 
 
-def _logged(path: Path) -> list[Epoch]:
+def _logged(folder: Path) -> list[Epoch]:
     """Validations in a run's log of epochs; training seconds alone are known there."""
-    if not path.is_file():
-        return []
-    log = pd.read_csv(path)
-    if "valid" not in log:
-        return []
-    log["seconds"] = log["seconds"].cumsum()
-    log = log[log["valid"].notna()]
-    spans = log["seconds"].diff().fillna(log["seconds"])
-    return [
-        Epoch(epoch=int(epoch), valid=float(valid), seconds=float(seconds))
-        for epoch, valid, seconds in zip(log["epoch"], log["valid"], spans, strict=True)
-    ]
+    history, seconds = [], 0.0
+    for row in read_epochs(folder):
+        seconds += number(row.get("seconds")) or 0.0
+        if (valid := number(row.get("valid"))) is not None:
+            history.append(Epoch(epoch=int(row["epoch"]), valid=valid, seconds=seconds))
+            seconds = 0.0
+    return history
 
 
 def _now() -> str:
