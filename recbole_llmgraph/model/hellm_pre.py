@@ -38,10 +38,12 @@ from recbole_llmgraph.graph.hypergraph import ItemHypergraph, UserHypergraph
 from recbole_llmgraph.graph.knn import cosine_knn
 from recbole_llmgraph.graph.lightgcn import light_propagation
 from recbole_llmgraph.host.dataset import item_tokens, training_pairs
-from recbole_llmgraph.host.models import GeneralRecommender, InputType, config_values, read_settings
+from recbole_llmgraph.host.models import InputType, config_values, read_settings
 from recbole_llmgraph.loss.bpr import bpr, l2_penalty
 from recbole_llmgraph.loss.infonce import cross_view_infonce
+from recbole_llmgraph.model.inner_product import InnerProductRecommender
 from recbole_llmgraph.model.needs import ItemFeature, Need, TextFeatures
+from recbole_llmgraph.model.tables import without_padding
 from recbole_llmgraph.train.settings import TrainSettings
 
 
@@ -103,7 +105,7 @@ ablations: dict[str, dict[str, Any]] = {
 }
 
 
-class HeLLMPre(GeneralRecommender):
+class HeLLMPre(InnerProductRecommender):
     """Hypergraph-contrastive collaborative filtering.
 
     Shapes: U users and N items, padding (id 0) included and empty in every graph; width d.
@@ -133,7 +135,6 @@ class HeLLMPre(GeneralRecommender):
             self.item_view = nn.Embedding(self.n_items, width)
         if options.hyperedge_weight == "trainable":
             self._weigh_hyperedges()
-        self._kept: tuple[Tensor, Tensor] | None = None
         for name, parameter in self.named_parameters():
             if not name.endswith("_weight_log"):
                 nn.init.xavier_uniform_(parameter)
@@ -200,7 +201,7 @@ class HeLLMPre(GeneralRecommender):
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Loss of one batch of (user, positive, negative) triples."""
-        self._kept = None
+        self.forget()
         users, items, user_view, item_view = self.forward()
         u = users[interaction[self.USER_ID]]  # [B, d]
         p = items[interaction[self.ITEM_ID]]
@@ -224,36 +225,11 @@ class HeLLMPre(GeneralRecommender):
             anchors, z[1:], view[1:], self.options.tau, keep_self=self.options.fidelity == "paper"
         )
 
-    def _tables(self) -> tuple[Tensor, Tensor]:
-        """Fused tables for scoring, computed once between two training steps."""
-        if self._kept is None or self.training:
-            self._kept = self.forward()[:2]
-        return self._kept
+    def vectors(self) -> tuple[Tensor, Tensor]:
+        """The fused vectors."""
+        return self.forward()[:2]
 
-    def train(self, mode: bool = True) -> "HeLLMPre":
-        """Switch mode; tables kept for scoring are dropped, as the weights may change."""
-        self._kept = None
-        super().train(mode)
-        return self
-
-    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
-        """Take weights over; tables kept for scoring are dropped with the old ones."""
-        self._kept = None
-        return super().load_state_dict(*arguments, **options)
-
-    def predict(self, interaction: Any) -> Tensor:
-        """Score of each (user, item) row. `[B]`"""
-        users, items = self._tables()
-        return (users[interaction[self.USER_ID]] * items[interaction[self.ITEM_ID]]).sum(1)
-
-    def full_sort_predict(self, interaction: Any) -> Tensor:
-        """Scores of all items for each row's user. `[B * N]`"""
-        users, items = self._tables()
-        return (users[interaction[self.USER_ID]] @ items.T).view(-1)
-
-    @torch.no_grad()
     def item_table(self) -> Tensor:
         """E^G, the fused item vectors that HeLLM reads; the padding row is zero. `[N, d]`"""
-        table = self._tables()[1].clone()
-        table[0] = 0
-        return table
+        with torch.no_grad():
+            return without_padding(self.tables()[1])

@@ -136,7 +136,7 @@ class LLMPNGNN(SignedRecommender):
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Loss of one batch of ratings; negatives are drawn anew."""
-        self._kept = None
+        self.forget()
         z, v, fused = self.forward()
         users, liked, drawn = self.draw(interaction)
         loss: Tensor = self.options.reg_weight * self._penalty(users, drawn)

@@ -16,11 +16,12 @@ from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.graph.bipartite import bipartite_adjacency
 from recbole_llmgraph.graph.negatives import DegreeNegatives
 from recbole_llmgraph.host.dataset import seen_ratings
-from recbole_llmgraph.host.models import GeneralRecommender, InputType, config_values, read_settings
+from recbole_llmgraph.host.models import InputType, config_values, read_settings
+from recbole_llmgraph.model.inner_product import InnerProductRecommender
 from recbole_llmgraph.train.settings import TrainSettings
 
 
-class SignedRecommender(GeneralRecommender):
+class SignedRecommender(InnerProductRecommender):
     """Base of models that read likes and dislikes; those that extend it make `attention` and `query`.
 
     Shapes: U users and N items, padding (id 0) included and without edges; width d; a batch has B ratings
@@ -49,7 +50,6 @@ class SignedRecommender(GeneralRecommender):
         self.negatives = DegreeNegatives(
             self._degrees(dataset), users, items, self.n_users, alpha=self.options.negative_power
         )
-        self._kept: Tensor | None = None
 
     @classmethod
     def recbole_config(cls, settings: TrainSettings) -> dict[str, Any]:
@@ -95,29 +95,7 @@ class SignedRecommender(GeneralRecommender):
 
     # -- scores ------------------------------------------------------------------------
 
-    def _tables(self) -> tuple[Tensor, Tensor]:
-        """Users and items of Z for scoring, computed once between two training steps."""
-        if self._kept is None or self.training:
-            self._kept = self.fused()
-        return self._kept[: self.n_users], self._kept[self.n_users :]
-
-    def train(self, mode: bool = True) -> "SignedRecommender":
-        """Switch mode; tables kept for scoring are dropped, as the weights may change."""
-        self._kept = None
-        super().train(mode)
-        return self
-
-    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
-        """Take weights over; tables kept for scoring are dropped with the old ones."""
-        self._kept = None
-        return super().load_state_dict(*arguments, **options)
-
-    def predict(self, interaction: Any) -> Tensor:
-        """Score of each (user, item) row. `[B]`"""
-        users, items = self._tables()
-        return (users[interaction[self.USER_ID]] * items[interaction[self.ITEM_ID]]).sum(1)
-
-    def full_sort_predict(self, interaction: Any) -> Tensor:
-        """Scores of all items for each row's user. `[B * N]`"""
-        users, items = self._tables()
-        return (users[interaction[self.USER_ID]] @ items.T).view(-1)
+    def vectors(self) -> tuple[Tensor, Tensor]:
+        """Users and items of Z."""
+        users, items = self.fused().split([self.n_users, self.n_items])
+        return users, items

@@ -1,6 +1,8 @@
-"""Tables of earlier stages, checked before a model reads them."""
+"""Tables between stages: what one leaves, and what another reads, checked."""
 
 from pathlib import Path
+
+from torch import Tensor
 
 from recbole_llmgraph.artifact.tables import TokenTable, load_table
 from recbole_llmgraph.base.errors import UserError
@@ -39,3 +41,10 @@ def provided_file(file: str, setting: str, model: str) -> Path:
             f"which trains the earlier stages first, or run benchmarks/run.py --model={model}"
         )
     return Path(file)
+
+
+def without_padding(table: Tensor) -> Tensor:
+    """A copy whose padding row is zero: what later stages read. `[n, d]`"""
+    table = table.detach().clone()
+    table[0] = 0
+    return table

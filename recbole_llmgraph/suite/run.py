@@ -27,7 +27,7 @@ from recbole_llmgraph.suite.house import House, dataset_fingerprint
 from recbole_llmgraph.suite.leave import CANDIDATES, TABLE_FILE, keep, rating_rows, target_rows
 from recbole_llmgraph.suite.measure import code_version, reset_peak_memory
 from recbole_llmgraph.suite.provide import Provided, Side, identify, provide, with_paths
-from recbole_llmgraph.suite.sitting import (
+from recbole_llmgraph.suite.row import (
     Fitted,
     Opened,
     Sitting,

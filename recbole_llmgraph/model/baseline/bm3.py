@@ -113,7 +113,7 @@ class BM3(MultimodalRecommender):
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Loss of one batch of (user, item) pairs."""
-        self._kept = None
+        self.forget()
         options = self.options
         users, items = self.represent()
         ids = interaction[self.ITEM_ID]

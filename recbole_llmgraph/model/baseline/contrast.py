@@ -7,7 +7,7 @@ as in SELFRec and in LAGCL4Rec's release: |U_B| and |P_B| are norms of the encod
 batch's rows. Negatives are uniform over what a user did not rate, drawn exactly and anew for every row.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
@@ -17,9 +17,11 @@ from recbole_llmgraph.graph.encoder import LightEncoder
 from recbole_llmgraph.graph.group_negatives import GroupNegatives
 from recbole_llmgraph.graph.sampled import SampledPairs
 from recbole_llmgraph.host.dataset import seen_ratings
-from recbole_llmgraph.host.models import GeneralRecommender, InputType, config_values, read_settings
+from recbole_llmgraph.host.models import InputType, config_values, read_settings
 from recbole_llmgraph.loss.bpr import floored_bpr
 from recbole_llmgraph.loss.group_infonce import COLDEST, Temperatures, group_infonce
+from recbole_llmgraph.model.inner_product import InnerProductRecommender
+from recbole_llmgraph.model.tables import without_padding
 from recbole_llmgraph.train.settings import TrainSettings
 
 
@@ -38,7 +40,7 @@ class ContrastSettings(TrainSettings):
     """Whether nodes' contrastive losses are averaged or added up; BPR is a mean."""
 
 
-class ContrastiveGCN(GeneralRecommender):
+class ContrastiveGCN(InnerProductRecommender):
     """Base of graph contrastive models.
 
     Shapes: U users and N items, padding included and without edges; n = U + N nodes, width d; B rows.
@@ -59,7 +61,6 @@ class ContrastiveGCN(GeneralRecommender):
         self.nodes = nn.Embedding(self.n_users + self.n_items, self.options.embedding_size)
         for side in self.nodes.weight.data.split([self.n_users, self.n_items]):  # two tables, as published
             nn.init.xavier_uniform_(side)
-        self._kept: Tensor | None = None
 
     @classmethod
     def recbole_config(cls, settings: ContrastSettings) -> dict[str, Any]:
@@ -78,7 +79,7 @@ class ContrastiveGCN(GeneralRecommender):
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Loss of one batch of liked pairs."""
-        self._kept = None
+        self.forget()
         users, items = interaction[self.USER_ID], interaction[self.ITEM_ID]
         views = self.encoder(self.nodes.weight)
         pairs = SampledPairs(users, self.drawn_items(users, items), self.n_users, self.n_items)
@@ -116,48 +117,27 @@ class ContrastiveGCN(GeneralRecommender):
 
     # -- scores ------------------------------------------------------------------------
 
-    def tables(self) -> tuple[Tensor, Tensor]:
-        """Users and items for scoring, without noise, computed once between two training steps."""
-        if self._kept is None or self.training:
-            self._kept = self.encoder.clean(self.nodes.weight)
-        return self._kept[: self.n_users], self._kept[self.n_users :]
+    def vectors(self) -> tuple[Tensor, Tensor]:
+        """Users and items without noise."""
+        users, items = self.encoder.clean(self.nodes.weight).split([self.n_users, self.n_items])
+        return users, items
 
-    def train(self, mode: bool = True) -> "ContrastiveGCN":
-        """Switch mode, at every epoch: draw its graphs, drop the tables kept for scoring."""
-        self._kept = None
+    def train(self, mode: bool = True) -> Self:
+        """Switch mode, at every epoch: draw its graphs."""
         super().train(mode)
         if mode:
             self.encoder.new_epoch()
         return self
 
-    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
-        """Take weights over; tables kept for scoring are dropped with the old ones."""
-        self._kept = None
-        return super().load_state_dict(*arguments, **options)
-
-    def predict(self, interaction: Any) -> Tensor:
-        """Score of each (user, item) row. `[B]`"""
-        users, items = self.tables()
-        return (users[interaction[self.USER_ID]] * items[interaction[self.ITEM_ID]]).sum(1)
-
-    def full_sort_predict(self, interaction: Any) -> Tensor:
-        """Scores of all items for each row's user. `[B * N]`"""
-        users, items = self.tables()
-        return (users[interaction[self.USER_ID]] @ items.T).view(-1)
-
     @torch.no_grad()
     def item_table(self) -> Tensor:
         """Item vectors that later stages read; the padding row is zero. `[N, d]`"""
-        table = self.tables()[1].clone()
-        table[0] = 0
-        return table
+        return without_padding(self.tables()[1])
 
     @torch.no_grad()
     def user_table(self) -> Tensor:
         """User vectors that later stages read; the padding row is zero. `[U, d]`"""
-        table = self.tables()[0].clone()
-        table[0] = 0
-        return table
+        return without_padding(self.tables()[0])
 
 
 def check_layer(contrast_layer: int, n_layers: int) -> None:

@@ -102,9 +102,9 @@ class FREEDOM(MultimodalRecommender):
         values = (degree[rows] * degree[columns]).rsqrt().float()
         return SparseMatrix(rows, columns, values, (self.n_items, self.n_items))
 
-    def forget(self) -> None:
+    def renew(self) -> None:
         """The next training step draws which edges stay."""
-        super().forget()
+        super().renew()
         self._pruned = None
 
     def pruned_adjacency(self) -> SparseMatrix:
@@ -144,7 +144,7 @@ class FREEDOM(MultimodalRecommender):
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Loss of one batch of (user, positive, negative) triples."""
-        self._kept = None
+        self.forget()
         users, items = self.forward(self.pruned_adjacency())
         u = users[interaction[self.USER_ID]]  # [B, d]
         positive, negative = interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]

@@ -136,7 +136,7 @@ class GRCN(MultimodalRecommender):
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Loss of one batch of (user, positive, negative) triples."""
-        self._kept = None
+        self.forget()
         users, items = self.forward()
         ids, positive = interaction[self.USER_ID], interaction[self.ITEM_ID]
         negative = interaction[self.NEG_ITEM_ID]

@@ -137,9 +137,9 @@ class LATTICE(MultimodalRecommender):
         scaled = [(1 - share) * term.values * self._scale(term, degree) for term in learnt]
         return terms + [Weighted(term.edges, values) for term, values in zip(learnt, scaled, strict=True)]
 
-    def forget(self) -> None:
+    def renew(self) -> None:
         """The next step finds the item graph anew."""
-        super().forget()
+        super().renew()
         self._graphs = None
 
     def _graphs_of_step(self) -> list[Weighted]:
@@ -169,7 +169,7 @@ class LATTICE(MultimodalRecommender):
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Loss of one batch of (user, positive, negative) triples."""
-        self._kept = None
+        self.forget()
         users, items = self.represent(self._graphs_of_step() if self.options.use_item_graph else [])
         u = users[interaction[self.USER_ID]]  # [B, d]
         p, n = items[interaction[self.ITEM_ID]], items[interaction[self.NEG_ITEM_ID]]

@@ -24,6 +24,7 @@ from recbole_llmgraph.host import originals
 from recbole_llmgraph.host.models import config_values
 from recbole_llmgraph.model.augmented import AugmentedSettings, edge_needs
 from recbole_llmgraph.model.needs import Need
+from recbole_llmgraph.model.tables import without_padding
 
 
 class LightGCNSettings(AugmentedSettings):
@@ -98,13 +99,9 @@ class LightGCN(originals.LightGCN):
     @torch.no_grad()
     def item_table(self) -> Tensor:
         """Propagated item vectors that later stages read; the padding row is zero. `[N, d]`"""
-        table = self.forward()[1].clone()
-        table[0] = 0
-        return table
+        return without_padding(self.forward()[1])
 
     @torch.no_grad()
     def user_table(self) -> Tensor:
         """Propagated user vectors that later stages read; the padding row is zero. `[U, d]`"""
-        table = self.forward()[0].clone()
-        table[0] = 0
-        return table
+        return without_padding(self.forward()[0])

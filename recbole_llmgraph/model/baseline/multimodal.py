@@ -16,7 +16,8 @@ from recbole_llmgraph.artifact.tables import load_table, rows_for
 from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.graph.knn import cosine_knn
 from recbole_llmgraph.host.dataset import item_tokens, training_pairs
-from recbole_llmgraph.host.models import GeneralRecommender, InputType, config_values, read_settings
+from recbole_llmgraph.host.models import InputType, config_values, read_settings
+from recbole_llmgraph.model.inner_product import InnerProductRecommender
 from recbole_llmgraph.model.needs import ItemFeature, Need, TextFeatures
 from recbole_llmgraph.train.settings import TrainSettings
 
@@ -36,7 +37,7 @@ class MultimodalSettings(TrainSettings):
     """File of item image vectors; the suite fills it where a dataset has images."""
 
 
-class MultimodalRecommender(GeneralRecommender):
+class MultimodalRecommender(InnerProductRecommender):
     """Base of models that read item features and score by an inner product of two tables.
 
     Shapes: U users and N items, padding (id 0) included and without features or edges; width d.
@@ -50,7 +51,6 @@ class MultimodalRecommender(GeneralRecommender):
         """Args: RecBole's config and the training part of a dataset."""
         super().__init__(config, dataset)
         self.options: Any = read_settings(self.settings, config)
-        self._kept: tuple[Tensor, Tensor] | None = None
 
     @classmethod
     def needs(cls, settings: MultimodalSettings) -> list[Need]:
@@ -109,33 +109,6 @@ class MultimodalRecommender(GeneralRecommender):
     def forward(self) -> tuple[Tensor, Tensor]:
         """Users `[U, d]` and items `[N, d]` as they are scored."""
 
-    def forget(self) -> None:
-        """Drop what was computed from the weights; called before they change or after they changed."""
-        self._kept = None
-
-    def _tables(self) -> tuple[Tensor, Tensor]:
-        """Tables for scoring, computed once between two training steps."""
-        if self._kept is None or self.training:
-            self._kept = self.forward()
-        return self._kept
-
-    def train(self, mode: bool = True) -> "MultimodalRecommender":
-        """Switch mode; an epoch begins here, under RecBole's trainer too."""
-        self.forget()
-        super().train(mode)
-        return self
-
-    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
-        """Take weights over."""
-        self.forget()
-        return super().load_state_dict(*arguments, **options)
-
-    def predict(self, interaction: Any) -> Tensor:
-        """Score of each (user, item) row. `[B]`"""
-        users, items = self._tables()
-        return (users[interaction[self.USER_ID]] * items[interaction[self.ITEM_ID]]).sum(1)
-
-    def full_sort_predict(self, interaction: Any) -> Tensor:
-        """Scores of all items for each row's user. `[B * N]`"""
-        users, items = self._tables()
-        return (users[interaction[self.USER_ID]] @ items.T).view(-1)
+    def vectors(self) -> tuple[Tensor, Tensor]:
+        """What `forward` gives."""
+        return self.forward()

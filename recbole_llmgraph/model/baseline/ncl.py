@@ -140,7 +140,7 @@ class NCL(ContrastiveGCN):
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Loss of one batch of liked pairs."""
-        self._kept = None
+        self.forget()
         options = self.options
         turn = self._epoch == options.warm_up or self._epoch % options.m_step == 0
         if self._due and self._enriched and turn:

@@ -156,7 +156,7 @@ class RLMRec(ContrastiveGCN):
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Loss of one batch of liked pairs."""
-        self._kept = None
+        self.forget()
         options, generates = self.options, self.options.rlmrec == "gen"
         users, items = interaction[self.USER_ID], interaction[self.ITEM_ID]
         drawn = self.drawn_items(users, items)

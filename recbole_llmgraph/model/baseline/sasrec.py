@@ -18,6 +18,7 @@ from recbole_llmgraph.host.dataset import training_histories
 from recbole_llmgraph.host.models import config_values
 from recbole_llmgraph.loss.cross_entropy import item_cross_entropy
 from recbole_llmgraph.model.baseline.encoder import encode_at, fuse_gelu
+from recbole_llmgraph.model.tables import without_padding
 from recbole_llmgraph.train.settings import SequenceSettings
 
 #: Histories encoded at once for a table of users.
@@ -107,9 +108,7 @@ class SASRec(originals.SASRec):
     @torch.no_grad()
     def item_table(self) -> Tensor:
         """Item vectors that later stages read (E^S); the padding row is zero. `[N, d]`"""
-        table: Tensor = self.item_embedding.weight[: self.n_items].clone()
-        table[0] = 0
-        return table
+        return without_padding(self.item_embedding.weight[: self.n_items])
 
     @torch.no_grad()
     def user_table(self) -> Tensor:

@@ -117,7 +117,7 @@ class SiReN(SignedRecommender):
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Loss of one batch of ratings; negatives are drawn anew."""
-        self._kept = None
+        self.forget()
         nodes = self.fused()
         users, liked, drawn = self.draw(interaction)
         factor = -1.0 if self.options.disliked == "mirrored" else self.options.c

@@ -137,7 +137,7 @@ class SLMRec(MultimodalRecommender):
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Loss of one batch of (user, item) pairs."""
-        self._kept = None
+        self.forget()
         options = self.options
         users, items = interaction[self.USER_ID], interaction[self.ITEM_ID]
         views = self.item_views()

@@ -85,7 +85,7 @@ class VBPR(MultimodalRecommender):
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Loss of one batch of (user, positive, negative) triples."""
-        self._kept = None
+        self.forget()
         positive, negative = interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]
         u = self.user_nodes(interaction[self.USER_ID])  # [B, 2d]
         p, n = self._items(positive), self._items(negative)

@@ -16,8 +16,8 @@ from recbole_llmgraph.store.trials import Epoch, Journal, Point, Trial, TrialSto
 from recbole_llmgraph.suite.cell import Cell, selection_mask
 from recbole_llmgraph.suite.house import House
 from recbole_llmgraph.suite.measure import code_version, environment, parameter_counts
+from recbole_llmgraph.suite.row import Fitted, cost_of
 from recbole_llmgraph.suite.run import Runner
-from recbole_llmgraph.suite.sitting import Fitted, cost_of
 
 #: Called with the trial after every validation; a search hears of it here.
 Report = Callable[[Trial], None]
