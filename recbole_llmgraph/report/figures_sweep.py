@@ -27,6 +27,9 @@ from recbole_llmgraph.report.figures import (
 from recbole_llmgraph.report.leaderboard import seed_interval
 from recbole_llmgraph.store.sweeps import Sweep
 
+#: Height of a panel at least, as a share of the largest value that it shows.
+LEAST_SPAN = 0.1
+
 
 def curve(trials: pd.DataFrame, axis: str, metric: str) -> pd.DataFrame:
     """One row a tick: `tick, mean, low, high, seeds`; the band is the 95 % t-interval over seeds.
@@ -115,9 +118,18 @@ def _curve_panel(axes: Axes, sweep: Sweep, axis: str, dataset: str) -> dict[str,
         if len(sweep.metrics) <= 2:
             side.set_ylabel(metric_name(metric), color=colour)
             side.tick_params(axis="y", colors=colour)
+        _widen(side)
         handles[metric_name(metric)] = line
     _mark_base(axes, sweep, axis, dataset)
     return handles
+
+
+def _widen(axes: Axes) -> None:
+    """Show at least `LEAST_SPAN` of the top value, so that noise does not look like a slope."""
+    low, high = axes.get_ylim()
+    missing = LEAST_SPAN * abs(high) - (high - low)
+    if missing > 0:
+        axes.set_ylim(low - missing / 2, high + missing / 2)
 
 
 def _mark_base(axes: Axes, sweep: Sweep, axis: str, dataset: str) -> None:

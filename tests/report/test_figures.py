@@ -100,6 +100,24 @@ def test_curves_have_the_papers_layout_and_the_trials_means(name: str, shape: tu
     assert PART in figure.get_suptitle() and MADE in figure.get_suptitle()
 
 
+def test_noise_is_not_drawn_as_a_slope() -> None:
+    sweep = demo("galrec-figure-5")
+
+    def heights(squeeze: float) -> list[float]:
+        trials = []
+        for trial in sweep.trials:
+            means = {name: 0.05 + squeeze * value for name, value in trial.valid["train"].items()}
+            trials.append(trial.model_copy(update={"valid": {"train": means}}))
+        with style():
+            figure = curves(sweep.model_copy(update={"trials": trials}))
+        assert figure is not None
+        ranges = [axes.get_ylim() for axes in figure.axes]
+        return [(high - low) / high for low, high in ranges]
+
+    assert all(0.09 < height < 0.11 for height in heights(1e-4))
+    assert max(heights(1.0)) > 0.2  # what moves is shown as it was
+
+
 @pytest.mark.parametrize(
     ("ticks", "scale"),
     [
