@@ -49,14 +49,14 @@ def noisy_layers(adjacency: SparseMatrix, x: Tensor, n_layers: int, noise: float
     for _ in range(n_layers):
         x = adjacency @ x
         if noise:
-            x = x + noise_beside(x, noise)
+            x = x + noise_beside(x, torch.rand_like(x), noise)
         layers.append(x)
     return layers
 
 
-def noise_beside(x: Tensor, noise: float) -> Tensor:
-    """sign(x) * normalize(U[0, 1)) * noise, row by row; constant to the gradient. `[..., d]`"""
-    return F.normalize(torch.rand_like(x), dim=-1).mul_(x.detach().sign()).mul_(noise)
+def noise_beside(x: Tensor, drawn: Tensor, noise: float) -> Tensor:
+    """sign(x) * normalize(drawn) * noise, row by row; constant to the gradient. `[..., d]`"""
+    return F.normalize(drawn, dim=-1).mul_(x.detach().sign()).mul_(noise)
 
 
 def layer_mean(layers: list[Tensor]) -> Tensor:
@@ -197,11 +197,13 @@ class SimGCLEncoder(LightEncoder):
     def _offsets(self, layers: list[Tensor]) -> Tensor:
         """What two draws of noise add to the mean of the clean layers 1 .. L. `[n, 2, d]`"""
         nodes, width = layers[0].shape
+        drawn = [[torch.rand_like(layer) for layer in layers] for _ in range(2)]
         offset = total = layers[0].new_zeros(nodes, 2, width)
-        for number, layer in enumerate(layers):
+        for number, (layer, *pair) in enumerate(zip(layers, *drawn, strict=True)):
             if number:
                 offset = self.adjacency(offset.view(nodes, -1)).view_as(offset)
-            offset = offset + noise_beside(layer.unsqueeze(1) + offset, self.noise)
+            shaken = layer.unsqueeze(1) + offset
+            offset = offset + noise_beside(shaken, torch.stack(pair, dim=1), self.noise)
             total = total + offset
         return total / len(layers)
 
