@@ -1,7 +1,7 @@
 """Notes below a table: what a reader must know of single rows before comparing them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any
 
@@ -52,9 +52,10 @@ def _of_row(row: Mapping[Any, Any], mask: str) -> list[str]:
     found += row["notes"]
     if row["selection_mask"] != mask:
         found.append(f"epoch chosen on validation under mask {row['selection_mask']}, not {mask}")
-    if row["stages"]:
-        stages = ", ".join(f"{model} {key[:KEY_LENGTH]}" for model, key in row["stages"])
-        found.append(f"stands on {stages}; their time is not in this row")
+    if earlier := _named(stage for stage in row["stages"] if stage[0] != row["model"]):
+        found.append(f"stands on {earlier}; their time is not in this row")
+    if trained := _named(stage for stage in row["stages"] if stage[0] == row["model"]):
+        found.append(f"one training with {trained}, whose time is in this row")
     if row["machine"]:
         found.append(f"seconds measured on {row['machine']}")
     return found
@@ -80,5 +81,10 @@ def _twins(rows: list[dict[Any, Any]]) -> list[tuple[str, list[str]]]:
 
 def _stages(row: Mapping[Any, Any]) -> str:
     """What a row of equal settings stands on."""
-    named = ", ".join(f"{model} {key[:KEY_LENGTH]}" for model, key in row["stages"])
+    named = _named(row["stages"])
     return f"equal settings and stands on {named}" if named else "equal settings"
+
+
+def _named(stages: Iterable[tuple[str, str]]) -> str:
+    """`SASRec 0123abcd, LightGCN 4567cdef`."""
+    return ", ".join(f"{model} {key[:KEY_LENGTH]}" for model, key in stages)

@@ -67,7 +67,7 @@ class Code(Settings):
 
 
 class Stage(Settings):
-    """An earlier stage whose result a run used."""
+    """An earlier run whose result a run used; one of the same model gave it its weights."""
 
     model: Name
     key: str

@@ -173,10 +173,12 @@ def test_notes_are_said_once_with_the_rows_they_concern(add, boards):
     add("B", backbone="builtin:t5-mini", stages=[Stage(model="SASRec", key="0123456789abcdef")])
     add("C", settings={"d": 32})
     add("C", settings={"d": 64}, hit=0.3)
+    add("D", stages=[Stage(model="SASRec", key="0123456789ab"), Stage(model="D", key="ba9876543210")])
     text = leaderboard_section(boards()[0])
     assert text.count("never compare with published numbers") == 1 and "billions of parameters: A, B" in text
     assert "* text encoder all-MiniLM-L6-v2: A\n" in text and "* provenance unknown: A\n" in text
-    assert "stands on SASRec 01234567; their time is not in this row: B" in text
+    assert "stands on SASRec 01234567; their time is not in this row: B, D" in text
+    assert "one training with D ba987654, whose time is in this row: D" in text
     assert "rows of C differ:" in text and "has d=32" in text and "has d=64" in text
 
 
