@@ -5,9 +5,9 @@
 
 over the `top` best items that the user was not trained on; s are their scores, o the opinions, r_j counts the
 items that o puts below j. With factor 2 the softmax gives its first item .865 and the second .117: one item
-is promoted, little else moves. Scores of all other items stay as they are. Those further down stay below; those
-that the user was trained on do not, since all but the promoted one are drawn towards min: under mask `none`,
-which ranks these too, a reranked row says little.
+is promoted, little else moves. Scores of all other items stay as they are. Those further down stay below;
+those that the user was trained on do not, since all but the promoted one are drawn towards min: under mask
+`none`, which ranks these too, a reranked row says little.
 """
 
 import json
