@@ -72,6 +72,7 @@ class Provided:
         notes: what a reader of the row must know.
         stages: earlier cells that were used.
         text_encoder: name of the sentence encoder, when one was used.
+        backbone: name of the language model of a classifier that was trained for the cell.
         oracle: edges that a language model, or a control, added.
     """
 
@@ -79,6 +80,7 @@ class Provided:
     notes: list[str] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
     text_encoder: str | None = None
+    backbone: str | None = None
     oracle: Edges | None = None
 
 
@@ -195,6 +197,7 @@ def _meet_asked(
         trained = reranker_file(need, ready, cell, house, key, make, *rows)
         given.paths[need.field] = str(trained.path)
         given.notes += trained.notes
+        given.backbone = trained.backbone
     else:
         common = ready, key, cell.seed, house.artifacts, make, house.max_cost
         if isinstance(need, OracleEdges):

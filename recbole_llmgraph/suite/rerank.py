@@ -49,10 +49,11 @@ OfTexts = RerankTexts | Reranker | ProfileVectors
 
 @dataclass(frozen=True)
 class Trained:
-    """A classifier's folder, and what a reader of the row must know."""
+    """A classifier's folder, what a reader of the row must know, and its language model."""
 
     path: Path
     notes: list[str]
+    backbone: str
 
 
 def texts_recipe(need: OfTexts, ready: Prepared, cell: "Cell") -> dict[str, Any]:
@@ -123,7 +124,7 @@ def reranker_file(
     )
     if "seconds" in told:  # older ones do not say
         note += f"; its training, {told['seconds']:.0f} s, is not in this row's minutes"
-    return Trained(folder, [note])
+    return Trained(folder, [note], told["backbone"])
 
 
 def training_rows(

@@ -257,6 +257,7 @@ def test_the_classifier_speaks_on_the_test_part_alone(classified: Any, workshop:
             reranked.metrics["test"]["train"]["recall@20"] == plain.metrics["test"]["train"]["recall@20"]
         ), mask
     assert any("trained on 60 candidates of the hold-out" in note for note in reranked.notes)
+    assert (reranked.backbone, plain.backbone) == (CLASSIFIER["rerank_backbone"], None)
 
 
 def test_one_training_serves_runs_that_differ_in_the_rerank_level_alone(
@@ -279,6 +280,7 @@ def test_one_training_serves_runs_that_differ_in_the_rerank_level_alone(
     monkeypatch.delattr(cell.model_class, "test_stage")  # trained on its own
     alone = Runner(replace(workshop.house, store=tmp_path), on_epoch=epochs.append).run(cell)
     assert epochs and alone.key == reranked.key and alone.metrics == reranked.metrics
+    assert alone.backbone == reranked.backbone
 
 
 def test_a_restored_model_reranks_as_it_was_judged(classified: Any, workshop: Any) -> None:
