@@ -28,5 +28,8 @@ class Settings(BaseModel):
             return cls(**values)
         except ValidationError as error:
             first = error.errors()[0]
-            name = ".".join(str(part) for part in first["loc"]) or owner
-            raise UserError(f"{owner}.{name}={first.get('input')!r}: {first['msg']}") from None
+            told = first["msg"].removeprefix("Value error, ")
+            if not first["loc"]:  # settings that do not go together; all of them would be many
+                raise UserError(f"{owner}: {told}") from None
+            name = ".".join(str(part) for part in first["loc"])
+            raise UserError(f"{owner}.{name}={first.get('input')!r}: {told}") from None

@@ -108,7 +108,7 @@ def open_backbone(
     """
     if dtype not in DTYPES.values():
         raise UserError(f"backbone '{spec}': dtype {dtype} is not supported; take float32 or bfloat16")
-    with _seeded(seed):
+    with seeded(seed):
         if spec.startswith("builtin:"):
             opened = _open_builtin(spec, family, texts, seed, vocabulary)
         else:
@@ -130,7 +130,7 @@ def text_head(backbone: Backbone) -> tuple[torch.Tensor, bool]:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Draw from `seed` inside, and go on afterwards as if nothing had been drawn."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

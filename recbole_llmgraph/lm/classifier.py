@@ -5,6 +5,7 @@ are batched by length.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_llmgraph.base.progress import track
-from recbole_llmgraph.lm.backbone import open_backbone, read_dtype
+from recbole_llmgraph.lm.backbone import open_backbone, read_dtype, seeded
 from recbole_llmgraph.lm.decoder import last_states
 from recbole_llmgraph.lm.lora import add_lora
 from recbole_llmgraph.lm.slots import PromptBatch
@@ -60,7 +61,8 @@ class YesNo(nn.Module):
         self.name = opened.name
         self.piece = piece
         if lora:
-            add_lora(self.backbone, rank, rank)
+            with seeded(seed):
+                add_lora(self.backbone, rank, rank)
         norm: Any = opened.model.norm
         self.state_scale = float(norm.weight.detach().float().square().mean().rsqrt())
         self.head = nn.Linear(opened.width, 1)
@@ -68,15 +70,23 @@ class YesNo(nn.Module):
         nn.init.zeros_(self.head.weight)  # starts at "nobody knows"
         self._pieces: dict[str, list[int]] = {}
 
-    def ids(self, pieces: Sequence[str]) -> list[int]:
-        """Token ids of a prompt: the pieces one after another, each cut to `piece` tokens."""
-        found = [] if self.tokenizer.bos_token_id is None else [int(self.tokenizer.bos_token_id)]
-        for text in pieces:
-            if text not in self._pieces:
-                told = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-                self._pieces[text] = list(told)[: self.piece]
-            found += self._pieces[text]
-        return found[:LONGEST]
+    def ids(self, pieces: Sequence[str], kept: int = 0) -> list[int]:
+        """Token ids of a prompt: the pieces one after another, each cut to `piece` tokens.
+
+        Of a prompt that is too long the last `kept` pieces stay, and what stands before them is cut.
+        """
+        begin = [] if self.tokenizer.bos_token_id is None else [int(self.tokenizer.bos_token_id)]
+        told = [self._ids(text) for text in pieces]
+        end = len(told) - kept
+        tail = [*chain.from_iterable(told[end:])]
+        return [*begin, *chain.from_iterable(told[:end])][: max(0, LONGEST - len(tail))] + tail
+
+    def _ids(self, text: str) -> list[int]:
+        """Tokens of a piece."""
+        if text not in self._pieces:
+            told = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            self._pieces[text] = list(told)[: self.piece]
+        return self._pieces[text]
 
     def forward(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """Logits of yes. `[B]`"""

@@ -35,23 +35,18 @@ What differs from the release, and what is ours:
 * The prompts of the data level were not released; templates, ranks and `augment_k` are ours.
 * Disliked candidates do not enter profiles and groups, which are made from real ratings alone.
 * The epoch is picked on a hold-out; the release picks it on test users.
+* Liked candidates of the data level may be drawn as negatives, like any item that the user did not rate, one
+  in some hundred draws for such a user; `augmented_seen: true`, as in the preset `paper`, bars them.
+* The classifier learns from prompts without the data level's disliked candidates, which are another model's
+  while the hold-out is kept apart, and is asked with them.
 * `groups: replay` and `profiles: summary` may have seen test ratings: their rows say `provenance unknown`.
 * `backbone: lightgcn` has no views and so no contrast: Group-BPR alone.
 """
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar
 
 import torch
-from pydantic import (
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    field_validator,
-    model_validator,
-)
 from torch import Tensor
 
 from recbole_llmgraph.base.errors import UserError
@@ -61,126 +56,13 @@ from recbole_llmgraph.host.dataset import item_tokens, user_tokens
 from recbole_llmgraph.loss.bpr import floored_bpr
 from recbole_llmgraph.loss.group_infonce import group_infonce, group_temperatures
 from recbole_llmgraph.model import rerank
-from recbole_llmgraph.model.augmented import MODELS
-from recbole_llmgraph.model.baseline.contrast import ContrastiveGCN, ContrastSettings, check_layer, met_pairs
+from recbole_llmgraph.model.baseline.contrast import ContrastiveGCN, met_pairs
 from recbole_llmgraph.model.grouping import read_groups
+from recbole_llmgraph.model.lagcl4rec_settings import LAGCL4RecSettings
 from recbole_llmgraph.model.needs import Augmentation, Groups, Need, Reranker, RerankTexts
-from recbole_llmgraph.oracle.options import OracleOptions
 
 #: The suite's own model of each backbone, which offers candidates to the data level.
 STAGES = {"xsimgcl": "XSimGCL", "simgcl": "SimGCL", "sgl": "SGL", "lightgcn": "LightGCN"}
-
-
-class LAGCL4RecSettings(ContrastSettings):
-    """Settings of LAGCL4Rec; defaults are the released ones where there are any."""
-
-    epochs: PositiveInt = 50
-    learning_rate: PositiveFloat = 3.5e-3
-    train_batch_size: PositiveInt = 1024
-    contrast_weight: NonNegativeFloat = 0.17
-    tau: float = Field(default=1.0, ge=0.02)
-    """Temperature of the positives; those of the others follow from it."""
-    backbone: Literal["xsimgcl", "simgcl", "sgl", "lightgcn"] = "xsimgcl"
-    noise: NonNegativeFloat = 0.2
-    """Length of the noise in every layer (`xsimgcl`, `simgcl`)."""
-    contrast_layer: PositiveInt = 1
-    """Layer that the final vectors are contrasted with (`xsimgcl`)."""
-    edge_drop: float = Field(default=0.1, ge=0, lt=1)
-    """Fraction of the edges that each of an epoch's graphs lacks (`sgl`)."""
-    hard_weight: NonNegativeFloat = 2.0
-    """Weight of negatives of the positive's group in Group-BPR (w_h); 0 leaves them out."""
-    contrast: Literal["group", "plain"] = "group"
-    """Group-InfoNCE, or InfoNCE with one temperature for all."""
-    contrast_hard_weight: NonNegativeFloat = 2.0
-    """Weight of nodes of the same group in Group-InfoNCE (w_n)."""
-    group_temperatures: Literal["released", "equal"] = "released"
-    """Temperatures of Group-InfoNCE: tp, th and te as above, or tau for all."""
-    explicit_negative_weight: NonNegativeFloat = 0.0
-    """Weight of a BPR term against the disliked candidates of the data level."""
-    groups: Literal["oracle", "replay", "kmeans", "random", "none"] = "oracle"
-    group_sides: Literal["both", "items", "users"] = "both"
-    """Who is grouped."""
-    n_item_groups: NonNegativeInt = 0
-    """Groups of items where nobody has fixed them; 0 is the rounded root of their number."""
-    n_user_groups: NonNegativeInt = 0
-    augment: Literal["both", "positive", "negative", "none"] = "both"
-    """Sides of the data level that are kept."""
-    augment_users: Literal["cold", "all"] = "cold"
-    """Users with fewer training ratings than the median, or all."""
-    augment_k: PositiveInt = 5
-    augment_top: int = Field(default=50, ge=1, le=200)
-    """Positives are chosen among this many best candidates, negatives below."""
-    augment_until: int = Field(default=200, ge=1, le=200)
-    """Lowest rank of a candidate."""
-    profiles: Literal["oracle", "summary", "metadata"] = "oracle"
-    """What items and users are described by (`suite/profiles.py`)."""
-    oracle: str = "heuristic"
-    """Who describes, chooses and groups."""
-    oracle_options: dict[str, Any] = {}
-    """Options of the oracle (`oracle/options.py`); keys come from the environment."""
-    rerank: Literal["off", "classifier", "oracle_pointwise", "oracle_listwise"] = "classifier"
-    rerank_top: PositiveInt = 20
-    """Items that are reordered."""
-    rerank_weight: float = Field(default=0.3, ge=0, le=1)
-    """Weight of the opinions."""
-    rerank_mix: Literal["softmax_rank", "zscore"] = "softmax_rank"
-    rerank_backbone: str = "hub:Qwen/Qwen2.5-7B-Instruct"
-    """Of `classifier`."""
-    rerank_tuning: Literal["auto", "lora", "full"] = "auto"
-    rerank_lora_rank: PositiveInt = 16
-    rerank_dtype: Literal["fp32", "bf16"] = "bf16"
-    """Type of a frozen backbone."""
-    rerank_epochs: PositiveInt = 3
-    rerank_learning_rate: PositiveFloat = 1e-5
-    rerank_batch: PositiveInt = 8
-    rerank_weight_decay: NonNegativeFloat = 0.01
-    rerank_warmup: float = Field(default=0.03, ge=0, lt=1)
-    rerank_positives: PositiveInt = 10
-    """Liked items of the hold-out a user, at most."""
-    rerank_candidates: PositiveInt = 20
-    """Items of a user that the classifier learns from, liked ones among them."""
-    rerank_rows: NonNegativeInt = 0
-    """Rows that it learns from; 0 takes all."""
-    rerank_piece: PositiveInt = 64
-    """Tokens of an item or a profile in its prompt, at most."""
-    rerank_texts: str = ""
-    """File of texts; the suite fills it."""
-    rerank_max_cost: str = ""
-    """Limit on what an oracle's replies may cost; the suite fills it."""
-    reranker: str = ""
-    """Folder of the classifier; the suite fills it."""
-    edges: str = ""
-    """File of augmented edges; the suite fills it."""
-    groups_file: str = ""
-    """File of groups; the suite fills it."""
-
-    @model_validator(mode="after")
-    def _layer(self) -> Self:
-        if self.backbone == "xsimgcl":
-            check_layer(self.contrast_layer, self.n_layers)
-        return self
-
-    @field_validator("rerank", mode="before")
-    @classmethod
-    def _off(cls, value: Any) -> Any:
-        """Yaml reads a bare `off` as false."""
-        return "off" if value is False else value
-
-    @field_validator("oracle")
-    @classmethod
-    def _known(cls, oracle: str) -> str:
-        if oracle != "heuristic" and not oracle.startswith(MODELS):
-            raise ValueError(f"expected heuristic, or {', '.join(f'{m}…' for m in MODELS)}")
-        return oracle
-
-    @field_validator("oracle_options")
-    @classmethod
-    def _options(cls, options: dict[str, Any]) -> dict[str, Any]:
-        """Options that the oracle knows."""
-        OracleOptions.read(options, "oracle_options")
-        return options
-
-
 #: Values that sweeps try.
 search_space: dict[str, list[Any]] = {
     "hard_weight": [1.0, 2.0, 3.0],
@@ -188,7 +70,9 @@ search_space: dict[str, list[Any]] = {
     "contrast_weight": [0.05, 0.1, 0.17, 0.3],
     "explicit_negative_weight": [0.0, 0.25, 0.5],
 }
-#: Switches of 5.5, one at a time, and the two controls of the groups.
+#: One at a time: every switch, and the two controls of the groups. Disliked candidates reach the ranking
+#: through the reranker or `explicit_negative_weight`; without both, `pos_only` is the whole and `neg_only` is
+#: `no_aug`.
 ablations: dict[str, dict[str, Any]] = {
     "no_aug": {"augment": "none"},
     "pos_only": {"augment": "positive"},
@@ -269,6 +153,10 @@ class LAGCL4Rec(ContrastiveGCN):
 
     def make_negatives(self, dataset: Any, users: Tensor, items: Tensor) -> GroupNegatives:
         """Sampler by groups of items; groups of all nodes are kept for the contrast."""
+        if self.options.augmented_seen:
+            learnt = dataset.inter_feat
+            users = torch.cat([users, learnt[dataset.uid_field]])
+            items = torch.cat([items, learnt[dataset.iid_field]])
         sides = ("user", user_tokens(dataset)), ("item", item_tokens(dataset))
         parts = [self._side_groups(side, tokens) for side, tokens in sides]
         self.register_buffer("node_groups", torch.cat(parts), persistent=False)  # [n], each side from 0
@@ -389,7 +277,12 @@ class LAGCL4Rec(ContrastiveGCN):
         names, tokens = self._names
         rows = enumerate(self.disliked.tolist())
         more = {names[user]: [tokens[item] for item in row if item] for user, row in rows}
-        return rerank.opened(options, self._seed, more)
+        return rerank.opened(options, self._seed, more, self.nodes.weight.device)
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What a reranking oracle's answers cost so far, by task."""
+        return self._opinions.costs if isinstance(self._opinions, rerank.OracleReranker) else {}
 
     @property
     def notes(self) -> list[str]:

@@ -12,7 +12,7 @@ those that the user was trained on do not, since all but the promoted one are dr
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +28,8 @@ from recbole_llmgraph.oracle.text import clean
 
 #: What a prompt shows of a user's taste.
 LIKED, DISLIKED = 5, 3
+#: Pieces of a classifier's prompt, and those at its end that ask: never cut.
+PIECES, ASKING = LIKED + DISLIKED + 8, 3
 #: A trained classifier, inside its folder.
 WEIGHTS = "reranker.safetensors"
 #: Settings that decide it.
@@ -134,6 +136,11 @@ class OracleReranker:
                 found[row, : len(told)] = [answer["score"] if answer else np.nan for answer in told]
         return found
 
+    @property
+    def costs(self) -> dict[str, Any]:
+        """What the answers cost so far, by task."""
+        return {row.task: asdict(row) for row in self.oracle.costs()}
+
     def _ask(self, user: str, names: Sequence[str], scores: np.ndarray) -> list[Question]:
         liked, disliked = self.texts.shown(user, self.more.get(user, ()))
         out = set(names)
@@ -171,23 +178,24 @@ class ClassifierReranker:
         for row, column in places:
             user = users[row]
             pieces = prompt_pieces(self.texts, user, items[row][column], self.more.get(user, ()))
-            prompts.append(self.model.ids(pieces))
+            prompts.append(self.model.ids(pieces, kept=ASKING))
         for (row, column), value in zip(places, self.model.scores(prompts) if prompts else (), strict=True):
             found[row, column] = value
         return found
 
 
-def opened(settings: Any, seed: int, disliked: dict[str, list[str]]) -> Reranker:
+def opened(settings: Any, seed: int, disliked: dict[str, list[str]], device: torch.device) -> Reranker:
     """The reranker that LAGCL4Rec's settings name, with what the suite filled in.
 
     Args:
         settings: of LAGCL4Rec.
         seed: of its run.
         disliked: disliked items of the data level by user.
+        device: of the classifier.
     """
     texts = Texts.load(Path(settings.rerank_texts))
     if settings.rerank == "classifier":
-        model = open_classifier(classifier_plan(settings), texts, seed)
+        model = open_classifier(classifier_plan(settings), texts, seed).to(device)
         model.restore(Path(settings.reranker) / WEIGHTS)
         return ClassifierReranker(model, texts, disliked)
     options = OracleOptions.read(settings.oracle_options, "oracle_options")
@@ -255,7 +263,7 @@ def reordered(scores: Tensor, masked: Tensor, top: int, opinions: Any, weight: f
         mix: `softmax_rank` or `zscore`.
 
     Returns:
-        `[B, N]`; a row without opinions stays as it is, an item without one is last of its head's opinions.
+        `[B, N]`; an item without an opinion keeps its score, and so does the only one of a row that has one.
     """
     allowed = scores.masked_fill(masked, -torch.inf)
     allowed[:, 0] = -torch.inf
@@ -266,16 +274,15 @@ def reordered(scores: Tensor, masked: Tensor, top: int, opinions: Any, weight: f
     for row in range(len(new)):
         k = int(there[row].sum())
         opinion = torch.as_tensor(np.asarray(told[row][:k]), dtype=torch.float64)
-        if k > 1 and not bool(opinion.isnan().all()):
-            new[row, :k] = mixed(best.values[row, :k].double(), opinion, weight, mix).to(new.dtype)
+        own = (~opinion.isnan()).nonzero()[:, 0]
+        if len(own) > 1:
+            new[row, own] = mixed(best.values[row, own].double(), opinion[own], weight, mix).to(new.dtype)
     return scores.scatter(1, best.indices, torch.where(there, new, scores.gather(1, best.indices)))
 
 
 def mixed(scores: Tensor, opinions: Tensor, weight: float, mix: str) -> Tensor:
     """One row's new scores, within [min, max] of the old ones. `[k]`, best first, `[k]`"""
     low, high = scores.min(), scores.max()
-    floor = opinions[~opinions.isnan()].min() - 1
-    opinions = torch.where(opinions.isnan(), floor, opinions)
     if mix == "softmax_rank":
         order = torch.argsort(-opinions, stable=True)  # of equal ones, the recommender's order
         rank = torch.empty_like(opinions)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 from tabulate import tabulate
 
@@ -88,6 +88,32 @@ class TaskCost:
     def valid_rate(self) -> float:
         """Share of questions with a valid answer; 1 when nothing was asked."""
         return (self.ok + self.repaired) / self.questions if self.questions else 1.0
+
+
+def spent(costs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Tokens and money of all answers, as a run's cost names them.
+
+    Args:
+        costs: rows of `TaskCost` as plain data, by task.
+    """
+    used = [row["answers"] for row in costs.values()]
+    paid = [row["money"] for row in used if row["money"] is not None]
+    sums = {name: sum(row[name] for row in used) for name in ("tokens_in", "tokens_out")}
+    return {**sums, "money": sum(paid) if paid else None} if used else {}
+
+
+def together(*parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Costs of parts of one run by task, as `spent` reads them.
+
+    Parts that ask the same task ask it of the same items and users (profiles above all), and a reply that is
+    there is not paid again: of a task that several name, the one with most questions stands.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    for part in parts:
+        for task, row in part.items():
+            if task not in found or row["questions"] > found[task]["questions"]:
+                found[task] = row
+    return found
 
 
 def cost_table(rows: Sequence[TaskCost]) -> str:

@@ -67,14 +67,6 @@ class Edges:
     costs: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def spent(self) -> dict[str, Any]:
-        """Tokens and money of all answers, as a run's cost names them."""
-        used = [row["answers"] for row in self.costs.values()]
-        paid = [row["money"] for row in used if row["money"] is not None]
-        sums = {name: sum(row[name] for row in used) for name in ("tokens_in", "tokens_out")}
-        return {**sums, "money": sum(paid) if paid else None} if used else {}
-
-    @property
     def note(self) -> str:
         """What a reader of the row must know."""
         return (

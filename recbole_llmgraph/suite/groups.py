@@ -13,7 +13,7 @@ the catch-all.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,10 +62,11 @@ Assigned = dict[str, dict[str, int]]
 
 @dataclass(frozen=True)
 class Grouped:
-    """A file of groups, lines `item|user<TAB>token<TAB>group`, and what a reader of the row must know."""
+    """A file of lines `item|user<TAB>token<TAB>group`, what a row must tell, what answers cost by task."""
 
     path: Path
     notes: list[str]
+    costs: dict[str, Any]
 
 
 def groups_recipe(need: Groups, ready: Prepared, cell: "Cell") -> dict[str, Any]:
@@ -75,13 +76,15 @@ def groups_recipe(need: Groups, ready: Prepared, cell: "Cell") -> dict[str, Any]
         recipe["files"] = RELEASED[ready.card.name]
         return recipe | ({"seed": cell.seed} if need.source == "random" else {})
     recipe |= {"counts": list(need.counts), "dataset": dataset_fingerprint(ready, None, cell.protocol)}
+    recipe |= {"protocol": cell.protocol, "held_out": cell.held_out}  # groups are of whoever trains
     if need.source == "random":
         return recipe | {"seed": cell.seed}
-    split = {"protocol": cell.protocol, "held_out": cell.held_out}
-    recipe |= {**split, **profiles_recipe(ready, need.profiles)}
+    recipe |= profiles_recipe(ready, need.profiles)
     if need.source == "oracle":
         recipe |= oracle_recipe(need.oracle, need.options, "group_propose", "group_merge", "group_assign")
         recipe["sizes"] = [AT_ONCE, PROPOSED]
+    elif need.profiles == "oracle":
+        recipe |= oracle_recipe(need.oracle, need.options, "item_profile")
     return recipe
 
 
@@ -103,20 +106,20 @@ def groups_file(
     recipe = groups_recipe(need, ready, cell)
 
     def make(folder: Path) -> None:
-        assigned, told = make_groups(need, ready, house, rows, cell.seed)
+        assigned, told, costs = make_groups(need, ready, house, rows, cell.seed)
         lines = [f"{side}\t{name}\t{g}\n" for side, of in assigned.items() for name, g in of.items()]
         (folder / FILE).write_text("".join(lines), encoding="utf-8")
-        write_json(folder / "summary.json", {"label": told, "notes": _notes(need, ready)})
+        write_json(folder / "summary.json", {"label": told, "notes": _notes(need, ready), "costs": costs})
 
     folder = house.artifacts.get(KIND, recipe, make)
     told = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    return Grouped(folder / FILE, [f"groups: {told['label']}", *told["notes"]])
+    return Grouped(folder / FILE, [f"groups: {told['label']}", *told["notes"]], told.get("costs", {}))
 
 
 def make_groups(
     need: Groups, ready: Prepared, house: House, rows: Callable[[], pd.DataFrame], seed: int
-) -> tuple[Assigned, str]:
-    """Groups of every item and user, and how reports call them."""
+) -> tuple[Assigned, str, dict[str, Any]]:
+    """Groups of every item and user, how reports call them, and what answers cost by task."""
     if need.source == "replay":
         found = released_groups(ready, house.source)
         if found is None:
@@ -124,18 +127,27 @@ def make_groups(
                 f"groups=replay: no released groups for {ready.card.name} in --source or the source folders"
                 f"{_wanted(ready)}; type --set groups=kmeans, or oracle"
             )
-        return found, "replayed from LAGCL4Rec's release"
+        return found, "replayed from LAGCL4Rec's release", {}
     if need.source == "random":
-        return _random(need, ready, house, rows, seed)
+        return *_random(need, ready, house, rows, seed), {}
     ratings = rows()
-    if need.source == "kmeans":
-        return _kmeans(need, described_items(ready, need.profiles), ratings), "k-means on text (not an LLM)"
+    if need.source == "kmeans" and need.profiles != "oracle":
+        items = described_items(ready, need.profiles)
+        return _kmeans(need, items, ratings), "k-means on text (not an LLM)", {}
     oracle = opened_for(need, ready, house.artifacts.root / CACHE, house.max_cost)
     items = described_items(ready, need.profiles, oracle)
+    if need.source == "kmeans":
+        return _kmeans(need, items, ratings), f"k-means on what {oracle.label} wrote", _costs(oracle)
     words = described_users(tastes(ratings, seed=0), items, need.profiles, oracle)
     users = [Item(user, text) for user, text in words.items()]
     sides = (("item", list(items.values()), need.counts[0]), ("user", users, need.counts[1]))
-    return {side: ask_groups(oracle, members, n, side) for side, members, n in sides}, oracle.label
+    found = {side: ask_groups(oracle, members, n, side) for side, members, n in sides}
+    return found, oracle.label, _costs(oracle)
+
+
+def _costs(oracle: Oracle) -> dict[str, Any]:
+    """What its answers cost, by task."""
+    return {row.task: asdict(row) for row in oracle.costs()}
 
 
 def _wanted(ready: Prepared) -> str:

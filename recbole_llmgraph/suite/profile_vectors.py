@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from recbole_llmgraph.artifact.tables import save_table
+from recbole_llmgraph.base.files import write_json
 from recbole_llmgraph.data.prepare import Prepared
 from recbole_llmgraph.lm.text import open_text_encoder
 from recbole_llmgraph.model.needs import ProfileVectors
@@ -15,7 +16,7 @@ from recbole_llmgraph.model.profiled import ITEMS, USERS
 from recbole_llmgraph.model.rerank import Texts
 from recbole_llmgraph.suite.house import House
 from recbole_llmgraph.suite.profiles import profile_notes
-from recbole_llmgraph.suite.rerank import texts_file, texts_recipe
+from recbole_llmgraph.suite.rerank import COSTS, texts_costs, texts_file, texts_recipe
 
 if TYPE_CHECKING:
     from recbole_llmgraph.suite.cell import Cell
@@ -55,7 +56,8 @@ def profile_vectors_file(
     encoder = open_text_encoder(need.encoder)
 
     def make(folder: Path) -> None:
-        texts = Texts.load(texts_file(need, ready, cell, house, rows))
+        path = texts_file(need, ready, cell, house, rows)
+        texts = Texts.load(path)
         sides = {
             ITEMS: {name: item.text for name, item in texts.items.items()},
             USERS: texts.profiles,
@@ -63,6 +65,7 @@ def profile_vectors_file(
         for file, said in sides.items():
             tokens = sorted(said)
             save_table(folder / file, tokens, encoder.encode([said[token] for token in tokens]))
+        write_json(folder / COSTS, texts_costs(path))
 
     folder = house.artifacts.get(KIND, profile_vectors_recipe(need, ready, cell), make)
     return Found(folder, encoder.name, _notes(need, ready))

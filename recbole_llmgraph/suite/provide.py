@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -31,17 +31,21 @@ from recbole_llmgraph.model.needs import (
     TextFeatures,
     UserTable,
 )
+from recbole_llmgraph.oracle.cost import together
 from recbole_llmgraph.store.record import Stage
 from recbole_llmgraph.suite.augment import augmentation_file, augmentation_recipe
 from recbole_llmgraph.suite.cell import Cell, resolve_cell
-from recbole_llmgraph.suite.edges import Edges, edges_file, edges_recipe
+from recbole_llmgraph.suite.edges import edges_file, edges_recipe
 from recbole_llmgraph.suite.groups import groups_file, groups_recipe
 from recbole_llmgraph.suite.house import House, released_test
 from recbole_llmgraph.suite.profile_vectors import profile_vectors_file, profile_vectors_recipe
 from recbole_llmgraph.suite.rerank import (
+    COSTS,
     reranker_file,
     reranker_recipe,
+    texts_costs,
     texts_file,
+    texts_notes,
     texts_recipe,
 )
 
@@ -73,7 +77,7 @@ class Provided:
         stages: earlier cells that were used.
         text_encoder: name of the sentence encoder, when one was used.
         backbone: name of the language model of a classifier that was trained for the cell.
-        oracle: edges that a language model, or a control, added.
+        costs: of an oracle's answers, by task.
     """
 
     paths: dict[str, str] = field(default_factory=dict)
@@ -81,7 +85,7 @@ class Provided:
     stages: list[Stage] = field(default_factory=list)
     text_encoder: str | None = None
     backbone: str | None = None
-    oracle: Edges | None = None
+    costs: dict[str, Any] = field(default_factory=dict)
 
 
 def identify(cell: Cell, ready: Prepared, key_of: KeyOf) -> dict[str, str]:
@@ -180,15 +184,21 @@ def _meet_asked(
         grouped = groups_file(need, ready, cell, house, partial(read_rows, cell))
         given.paths[need.field] = str(grouped.path)
         given.notes += grouped.notes
+        given.costs = together(given.costs, grouped.costs)
         return
     if isinstance(need, ProfileVectors):
         found = profile_vectors_file(need, ready, cell, house, partial(read_rows, cell))
         given.paths[need.field], given.text_encoder = str(found.path), found.encoder
         given.notes += found.notes
+        given.costs = together(given.costs, texts_costs(found.path / COSTS))
         return
     if isinstance(need, RerankTexts):
-        given.paths[need.field] = str(texts_file(need, ready, cell, house, partial(read_rows, cell)))
-        given.paths["rerank_max_cost"] = str(house.max_cost or "")
+        texts = texts_file(need, ready, cell, house, partial(read_rows, cell))
+        given.paths |= {need.field: str(texts), "rerank_max_cost": str(house.max_cost or "")}
+        given.notes += [
+            note for note in texts_notes(need, ready) if not any(note in told for told in given.notes)
+        ]
+        given.costs = together(given.costs, texts_costs(texts))
         return
     stage = stage_of(cell, need)
     key, make = key_of(stage), partial(make_candidates, stage)
@@ -201,11 +211,12 @@ def _meet_asked(
     else:
         common = ready, key, cell.seed, house.artifacts, make, house.max_cost
         if isinstance(need, OracleEdges):
-            given.oracle = edges_file(need, *common)
+            edges = edges_file(need, *common)
         else:
-            given.oracle = augmentation_file(need, *common)
-        given.paths[need.field] = str(given.oracle.path)
-        given.notes.append(given.oracle.note)
+            edges = augmentation_file(need, *common)
+        given.paths[need.field] = str(edges.path)
+        given.notes.append(edges.note)
+        given.costs = together(given.costs, edges.costs)
     given.stages.append(Stage(model=need.model, key=key))
 
 

@@ -8,7 +8,7 @@ user was trained on is among them. The release trains on its test file.
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,9 @@ import pandas as pd
 from recbole_llmgraph.base.files import write_json
 from recbole_llmgraph.base.progress import say
 from recbole_llmgraph.data.prepare import Prepared
+from recbole_llmgraph.lm.classifier import LONGEST
 from recbole_llmgraph.model.needs import ProfileVectors, Reranker, RerankTexts
-from recbole_llmgraph.model.rerank import WEIGHTS, Texts, open_classifier, prompt_pieces
+from recbole_llmgraph.model.rerank import ASKING, PIECES, WEIGHTS, Texts, open_classifier, prompt_pieces
 from recbole_llmgraph.oracle.questions import Task
 from recbole_llmgraph.suite.augment import oracle_recipe
 from recbole_llmgraph.suite.edges import CACHE
@@ -29,6 +30,7 @@ from recbole_llmgraph.suite.profiles import (
     described_items,
     described_users,
     opened_for,
+    profile_notes,
     profiles_recipe,
     tastes,
 )
@@ -36,7 +38,7 @@ from recbole_llmgraph.suite.profiles import (
 if TYPE_CHECKING:
     from recbole_llmgraph.suite.cell import Cell
 
-TEXTS, RERANKER, FILE = "rerank_texts", "reranker", "texts.json"
+TEXTS, RERANKER, FILE, COSTS = "rerank_texts", "reranker", "texts.json", "costs.json"
 #: What an oracle is asked here, or by the model.
 TASKS: tuple[Task, ...] = ("item_profile", "user_profile", "rerank_point", "rerank_list")
 #: Candidates of the stage that negatives are drawn from.
@@ -77,14 +79,33 @@ def texts_file(need: OfTexts, ready: Prepared, cell: "Cell", house: House, rows:
         liked = {user: taste.liked for user, taste in found.items()}
         disliked = {user: taste.disliked for user, taste in found.items()}
         Texts(items, words, liked, disliked).save(folder / FILE)
+        write_json(folder / COSTS, {row.task: asdict(row) for row in oracle.costs()})
 
     return house.artifacts.get(TEXTS, texts_recipe(need, ready, cell), make) / FILE
+
+
+def texts_costs(file: Path) -> dict[str, Any]:
+    """What answers cost by task that a file, or one beside it, is made of; older ones do not say."""
+    told = file.with_name(COSTS)
+    found: dict[str, Any] = json.loads(told.read_text(encoding="utf-8")) if told.exists() else {}
+    return found
+
+
+def texts_notes(need: OfTexts, ready: Prepared) -> list[str]:
+    """What a reader of a row must know of the texts."""
+    if need.profiles == "oracle":
+        who = "heuristic (not an LLM)" if need.oracle == "heuristic" else need.oracle
+        return [f"profiles by {who}"]
+    return profile_notes(ready, need.profiles)
 
 
 def reranker_recipe(need: Reranker, ready: Prepared, cell: "Cell", stage_key: str) -> dict[str, Any]:
     """Everything that decides the classifier; nothing is trained."""
     texts = texts_recipe(need, ready, cell.selecting)
-    return {**texts, "plan": dict(need.plan), "among": AMONG, "stage": stage_key}
+    recipe = {**texts, "plan": dict(need.plan), "among": AMONG, "stage": stage_key}
+    if need.plan["piece"] * PIECES >= LONGEST:  # prompts may be too long, and once they lost their candidate
+        recipe["cut"] = "before the candidate"
+    return recipe
 
 
 def reranker_file(
@@ -114,7 +135,7 @@ def reranker_file(
         stage = candidates()
         texts = Texts.load(texts_file(need, ready, cell.selecting, house, rows))
         asked = training_rows(read_candidates(stage), targets(), need.plan, cell.seed)
-        train_classifier(folder, need.plan, texts, asked, cell.seed)
+        train_classifier(folder, need.plan, texts, asked, cell.seed, house.device)
 
     folder = house.artifacts.get(RERANKER, reranker_recipe(need, ready, cell, stage_key), make)
     told = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
@@ -146,12 +167,17 @@ def training_rows(
 
 
 def train_classifier(
-    folder: Path, plan: Any, texts: Texts, asked: Sequence[tuple[str, str, int]], seed: int
+    folder: Path,
+    plan: Any,
+    texts: Texts,
+    asked: Sequence[tuple[str, str, int]],
+    seed: int,
+    device: str = "cpu",
 ) -> None:
     """Train and write a classifier and its summary."""
     started = time.perf_counter()
-    model = open_classifier(plan, texts, seed)
-    prompts = [model.ids(prompt_pieces(texts, user, item)) for user, item, _ in asked]
+    model = open_classifier(plan, texts, seed).to(device)
+    prompts = [model.ids(prompt_pieces(texts, user, item), kept=ASKING) for user, item, _ in asked]
     losses = model.fit(
         prompts,
         [label for _, _, label in asked],

@@ -10,6 +10,7 @@ import torch
 
 from recbole_llmgraph.host.dataset import Split
 from recbole_llmgraph.host.evaluation import Judge, Judgement
+from recbole_llmgraph.oracle.cost import spent, together
 from recbole_llmgraph.store.epochs import SELECTING
 from recbole_llmgraph.store.record import Code, Cost, Parameters, RunRecord, Stage
 from recbole_llmgraph.suite.cell import Cell, selection_mask, variant_name
@@ -110,7 +111,7 @@ def judged_again(cell: Cell, key: str, trained: RunRecord, sitting: Opened, test
     The training's price is counted here too.
     """
     seconds = (trained.cost.seconds_total or 0.0) + time.perf_counter() - sitting.clock
-    own = {
+    own = _asked(sitting) | {
         "seconds_total": seconds,
         "eval_users_per_second": test.users_per_second,
         "peak_memory_mb": max(trained.cost.peak_memory_mb or 0.0, peak_memory_mb()),
@@ -139,13 +140,17 @@ def _cost(sitting: Sitting, fitted: Fitted | None, test: Judgement) -> Cost:
     """What a run cost, selecting included."""
     first = fitted or sitting
     cost = cost_of(sitting.progress, test, time.perf_counter() - first.clock)
-    if sitting.given.oracle:
-        cost = cost.model_copy(update=sitting.given.oracle.spent)
+    cost = cost.model_copy(update=_asked(sitting))
     if first.progress is sitting.progress:
         return cost
     trained = first.progress.train_seconds + sitting.progress.train_seconds
     total = max(cost.seconds_total or 0.0, trained)
     return cost.model_copy(update={"seconds_to_best": trained, "seconds_total": total})
+
+
+def _asked(sitting: Opened) -> dict[str, Any]:
+    """Tokens and money of what the run stands on, and of what its model asked while it was judged."""
+    return spent(together(sitting.given.costs, getattr(sitting.model, "asked", {})))
 
 
 def cost_of(progress: Progress, test: Judgement, seconds: float) -> Cost:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_llmgraph.lm.classifier import YesNo
+from recbole_llmgraph.lm.classifier import LONGEST, YesNo
 
 WORDS = ["red apple", "green pear", "yellow banana", "blue plum", "old shoe", "wet sock"]
 SPEC = "builtin:llama-mini"
@@ -22,6 +22,16 @@ def test_pieces_are_cut_and_joined(model: YesNo) -> None:
     assert model.ids(WORDS[:2]) == alone[0] + alone[1][1:]  # one begin-of-sequence token
     assert len(model.ids(["apple " * 50])) == 1 + 4
     assert model.ids([""]) == model.ids([])
+
+
+def test_of_a_prompt_that_is_too_long_the_end_stays(model: YesNo) -> None:
+    shown = ["red apple green pear"] * 200
+    asked = [model.ids([*shown, "Candidate:", word, "Suits?"], kept=3) for word in WORDS]
+    assert {len(prompt) for prompt in asked} == {LONGEST} and len(set(map(tuple, asked))) == len(WORDS)
+    end = model.ids(["Candidate:", WORDS[0], "Suits?"])[1:]
+    assert asked[0][-len(end) :] == end and asked[0][: -len(end)] == model.ids(shown)[: LONGEST - len(end)]
+    short = [*WORDS[:2], "Candidate:", WORDS[3]]
+    assert model.ids(short, kept=2) == model.ids(short)
 
 
 def test_batches_and_padding_leave_logits_as_they_are(model: YesNo) -> None:
@@ -47,6 +57,16 @@ def test_it_learns_and_comes_back_from_its_file(tmp_path: Path) -> None:
     other = YesNo(SPEC, WORDS, seed=1, piece=8)
     other.restore(tmp_path / "weights.safetensors")
     np.testing.assert_array_equal(other.scores(prompts), model.scores(prompts))
+
+
+def test_adapters_are_of_the_seed_alone() -> None:
+    first, again, other = (YesNo(SPEC, WORDS, seed=seed, tuning="lora", rank=2) for seed in (1, 1, 2))
+    drawn = [
+        {name: weight for name, weight in model.named_parameters() if "lora_A" in name}
+        for model in (first, again, other)
+    ]
+    assert drawn[0] and all(torch.equal(weight, drawn[1][name]) for name, weight in drawn[0].items())
+    assert not all(torch.equal(weight, drawn[2][name]) for name, weight in drawn[0].items())
 
 
 def test_lora_trains_and_keeps_adapters_and_head_alone(tmp_path: Path) -> None:

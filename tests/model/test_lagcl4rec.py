@@ -49,6 +49,34 @@ def batch(split: Any, size: int = 40) -> Any:
     return load_batch(split.train, np.random.default_rng(0).choice(len(split.dataset), size, replace=False))
 
 
+def test_liked_candidates_are_barred_from_negatives_on_demand(workshop: Any) -> None:
+    changes = {"groups": "none", "augment_users": "all", "augment_k": 5}
+    drawn = {}
+    for barred in (False, True):
+        cell = workshop.provided(workshop.cell("LAGCL4Rec", **changes, augmented_seen=barred))
+        split = workshop.split(cell)
+        model = make_model(cell, split)
+        users, items = (torch.as_tensor(ids).repeat(40) for ids in split.training_pairs)
+        found = model.drawn_items(users, items)
+        drawn[barred] = {*zip(users.tolist(), found[:, 1].tolist(), strict=True)}
+    learnt = {*zip(*(ids.tolist() for ids in split.training_pairs), strict=True)}
+    rated = {*zip(*(ids.tolist() for ids in split.seen_pairs), strict=True)}
+    assert learnt - rated and not drawn[True] & (learnt | rated)
+    assert drawn[False] & (learnt - rated) and not drawn[False] & rated
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"augment_top": 50, "augment_until": 50}, "no ranks are left for negatives"),
+        ({"augment": "positive", "explicit_negative_weight": 0.5}, "no disliked candidates"),
+    ],
+)
+def test_settings_that_would_do_nothing_are_refused(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        LAGCL4RecSettings(**changes)
+
+
 def test_hard_negatives_share_the_group_and_easy_ones_do_not(made: Any) -> None:
     split, model = made()
     tokens = split.item_tokens()
@@ -164,7 +192,7 @@ def test_disliked_candidates_push_scores_down_where_there_are_any(
 
     path = tmp_path / "edges.tsv"
     path.write_text("u1\ti9\t5\nu1\ti20\t1\nu1\ti30\t1\nu2\ti40\t1\n")
-    cell = workshop.cell("LAGCL4Rec", **BARE, explicit_negative_weight=0.5)
+    cell = workshop.cell("LAGCL4Rec", groups="none", augment="negative", explicit_negative_weight=0.5)
     cell = replace(cell, settings=cell.settings.model_copy(update={"edges": str(path)}))
     split = workshop.split(cell)
     model = make_model(cell, split)

@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_llmgraph.model.rerank import (
+    ASKING,
+    PIECES,
     ClassifierReranker,
     OracleReranker,
     Texts,
@@ -85,6 +87,18 @@ def test_a_user_without_opinions_keeps_the_order() -> None:
     assert torch.equal(new[0], scores[0]) and not torch.equal(new[1], scores[1])
 
 
+def test_an_item_without_an_opinion_keeps_its_score() -> None:
+    scores = torch.tensor([[0.0, 5.0, 4.0, 3.0, 1.0]]).double()
+    told = np.array([[np.nan, 1.0, 3.0, 2.0]])
+    new = reordered(scores, torch.zeros(1, 5, dtype=torch.bool), 4, lambda *_: told, 0.3, "softmax_rank")
+    assert float(new[0, 1]) == 5
+    expected = mixed(scores[0, 2:], torch.tensor(told[0, 1:]), 0.3, "softmax_rank")
+    torch.testing.assert_close(new[0, 2:], expected)
+    told[0, 1:3] = np.nan  # one opinion compares with nothing
+    alone = reordered(scores, torch.zeros(1, 5, dtype=torch.bool), 4, lambda *_: told, 0.3, "softmax_rank")
+    assert torch.equal(alone, scores)
+
+
 def texts() -> Texts:
     items = {f"i{n}": Item(f"i{n}", f"film {n}", ("drama" if n % 2 else "comedy",)) for n in range(1, 9)}
     return Texts(items, {"u1": "likes drama"}, {"u1": ["i1", "i3"]}, {"u1": ["i2"]})
@@ -105,6 +119,9 @@ def test_a_prompt_never_shows_the_candidate_as_liked_or_disliked() -> None:
     pieces = prompt_pieces(texts(), "u1", "i3")
     assert pieces[-2] == "film 3. drama" and pieces.count("film 3. drama") == 1
     assert "film 1. drama" in pieces and "likes drama" in pieces
+    shown = {"u": [f"i{n}" for n in range(1, 6)]}, {"u": ["i6", "i7", "i8"]}
+    full = prompt_pieces(Texts(texts().items | {"i9": Item("i9", "film 9", ())}, {}, *shown), "u", "i9")
+    assert len(full) == PIECES and full[-ASKING:] == ["Candidate:", "film 9", "Suits?"]
     stranger = prompt_pieces(texts(), "u9", "i3")
     assert stranger[1:] == ["User:", "", "Liked:", "Disliked:", "Candidate:", "film 3. drama", "Suits?"]
 
@@ -122,7 +139,7 @@ def test_an_oracle_prefers_what_resembles_the_liked(listwise: bool, tmp_path: Pa
 class Counting:
     """A classifier that likes long prompts."""
 
-    def ids(self, pieces: Any) -> list[int]:
+    def ids(self, pieces: Any, kept: int) -> list[int]:
         return [0] * sum(map(len, pieces))
 
     def scores(self, prompts: Any) -> Any:

@@ -3,6 +3,7 @@
 import logging
 import sqlite3
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.oracle.budget import BudgetError
-from recbole_llmgraph.oracle.cost import cost_table
+from recbole_llmgraph.oracle.cost import TaskCost, Usage, cost_table, spent, together
 from recbole_llmgraph.oracle.estimate import estimate_table
 from recbole_llmgraph.oracle.opening import open_oracle
 from recbole_llmgraph.oracle.options import OracleOptions
@@ -313,3 +314,18 @@ def test_a_cache_that_is_deleted_is_made_anew(opened, server, pair_question, tmp
     questions = [pair_question(4 * user) for user in range(20)]
     assert all(answer.valid for answer in opened(concurrency=1).ask(questions))
     assert len(list(opened().cache.records())) >= 10
+
+
+def test_what_parts_of_a_run_ask_alike_is_paid_once() -> None:
+    def told(task: str, questions: int, tokens: int, money: float | None) -> dict[str, Any]:
+        return {
+            task: asdict(
+                TaskCost(task, questions, answers=Usage(tokens_in=tokens, tokens_out=1, money=money))
+            )
+        }
+
+    edges = told("pos_gen.v1", 4, 40, 0.5) | told("user_profile.v1", 4, 10, None)
+    texts = told("user_profile.v1", 9, 22, 0.25)
+    assert spent(together(edges, texts)) == {"tokens_in": 62, "tokens_out": 2, "money": 0.75}
+    assert together(texts, edges) == together(edges, texts)
+    assert spent(together({}, {})) == {}

@@ -18,7 +18,7 @@ from recbole_llmgraph.oracle.questions import Item
 from recbole_llmgraph.suite import groups as groups_module
 from recbole_llmgraph.suite import run
 from recbole_llmgraph.suite.augment import balanced, chosen_users
-from recbole_llmgraph.suite.groups import ask_groups, read_released, user_rows
+from recbole_llmgraph.suite.groups import ask_groups, groups_recipe, read_released, user_rows
 from recbole_llmgraph.suite.house import House
 from recbole_llmgraph.suite.leave import read_candidates, read_ratings
 from recbole_llmgraph.suite.provide import stage_of
@@ -128,6 +128,10 @@ def test_random_groups_change_with_the_seed_alone(workshop: Any) -> None:
     assert groups_of(workshop, groups="random")[0] == first
     assert groups_of(workshop, groups="random", seed=2)[0] != first
     assert "control: groups at random" in notes[0]
+    cell = whole(workshop, augment="none", groups="random")
+    (need,) = cell.needs
+    recipes = [groups_recipe(need, workshop.miniature.ready, one) for one in (cell, cell.selecting)]
+    assert recipes[0] != recipes[1]  # drawn over whoever trains, so that who came first may not decide
 
 
 def test_users_are_what_they_liked_less_half_of_what_they_disliked() -> None:
@@ -345,6 +349,36 @@ def test_test_ratings_change_no_sample_no_group_no_reranker_and_no_weight(
         for h in (one, other)
     ]
     assert weights[0] == weights[1]
+
+
+#: What learns from the hold-out by design.
+EXEMPT = {"reranker"}
+
+
+@pytest.mark.parametrize("groups", ["oracle", "kmeans"])
+def test_while_it_is_held_out_the_hold_out_changes_the_reranker_alone(
+    groups: str, workshop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Edges, groups, texts and candidates of the selecting phase, with other ratings held out and tested."""
+    houses, original = [], run.load_split
+    for name, hook in (("plain", None), ("permuted", permute_targets(2, 3, redraw=True))):
+        monkeypatch.setattr(run, "load_split", partial(original, before_build=hook))
+        house = House(store=tmp_path / name, data=workshop.miniature.data, source=workshop.miniature.source)
+        Runner(house).provide(whole(workshop, eval_step=0, groups=groups, **CLASSIFIER).selecting)
+        houses.append(house)
+    files = {
+        "augmentation": "edges.tsv", "groups": "groups.tsv", "rerank_texts": "texts.json",
+        "candidates": "items.parquet", "reranker": "reranker.safetensors",
+    }  # fmt: skip
+    changed = set()
+    for kind, file in files.items():
+        mine, theirs = (
+            sorted((p.parent.name, p.read_bytes()) for p in house.store.glob(f"artifacts/{kind}/*/{file}"))
+            for house in houses
+        )
+        assert mine and [name for name, _ in mine] == [name for name, _ in theirs]
+        changed |= {kind} if mine != theirs else set()
+    assert changed == EXEMPT
 
 
 def test_what_decides_a_need_decides_the_key(workshop: Any) -> None:
