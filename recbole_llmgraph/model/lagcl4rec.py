@@ -70,9 +70,8 @@ search_space: dict[str, list[Any]] = {
     "contrast_weight": [0.05, 0.1, 0.17, 0.3],
     "explicit_negative_weight": [0.0, 0.25, 0.5],
 }
-#: One at a time: every switch, and the two controls of the groups. Disliked candidates reach the ranking
-#: through the reranker or `explicit_negative_weight`; without both, `pos_only` is the whole and `neg_only` is
-#: `no_aug`.
+#: One at a time: every switch, and the two controls of the groups. Without a reranker and without
+#: `explicit_negative_weight` disliked candidates do nothing: `pos_only` is the whole, `neg_only` is `no_aug`.
 ablations: dict[str, dict[str, Any]] = {
     "no_aug": {"augment": "none"},
     "pos_only": {"augment": "positive"},
@@ -93,8 +92,6 @@ class LAGCL4Rec(ContrastiveGCN):
 
     settings: ClassVar[type[LAGCL4RecSettings]] = LAGCL4RecSettings
     keeps_candidates: ClassVar[bool] = False
-    #: `rerank` and `rerank_…` train nothing: runs that differ in them alone are one training.
-    test_stage: ClassVar[str] = "rerank"
     node_groups: Tensor
     disliked: Tensor
 
@@ -107,6 +104,18 @@ class LAGCL4Rec(ContrastiveGCN):
         self._met = met_pairs(dataset)
         self._opinions: rerank.Reranker | None = None
         self._seed = int(config["seed"])
+
+    @classmethod
+    def trained_as(cls, settings: LAGCL4RecSettings, preset: LAGCL4RecSettings) -> dict[str, Any]:
+        """Settings that train the same weights; runs that share them are one training.
+
+        The rerank level trains nothing here, and without an explicit term neither do disliked candidates.
+        """
+        names = [name for name in type(settings).model_fields if name.startswith("rerank_")]
+        same = {name: getattr(preset, name) for name in names} | {"rerank": "off"}
+        if not settings.explicit_negative_weight:
+            same["augment"] = {"positive": "both", "negative": "none"}.get(settings.augment, settings.augment)
+        return same
 
     @classmethod
     def needs(cls, settings: LAGCL4RecSettings) -> list[Need]:

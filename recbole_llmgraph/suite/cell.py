@@ -64,18 +64,18 @@ class Cell:
 
     @property
     def trained_as(self) -> "Cell":
-        """The cell whose weights are this one's: this one, or the one without its `test_stage`."""
-        stage: str | None = getattr(self.model_class, "test_stage", None)
-        if stage is None or getattr(self.settings, stage) == "off":
-            return self
+        """The cell whose weights are this one's: this one, or that of settings which train the same."""
+        find = getattr(self.model_class, "trained_as", None)
         preset = self.preset_settings
-        names = [name for name in type(self.settings).model_fields if name.startswith(f"{stage}_")]
-        without = {name: getattr(preset, name) for name in names} | {stage: "off"}
+        same: dict[str, Any] = find(self.settings, preset) if find else {}
+        if all(getattr(self.settings, name) == value for name, value in same.items()):
+            return self
         asked = self.overrides.get(self.model.name, {})
-        kept = {key: value for key, value in asked.items() if key not in without} | {stage: "off"}
+        kept = {key: value for key, value in asked.items() if key not in same}
+        kept |= {name: value for name, value in same.items() if value != getattr(preset, name)}
         return replace(
             self,
-            settings=self.settings.model_copy(update=without),
+            settings=self.settings.model_copy(update=same),
             overrides={**self.overrides, self.model.name: kept},
         )
 

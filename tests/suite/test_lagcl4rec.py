@@ -281,10 +281,28 @@ def test_one_training_serves_runs_that_differ_in_the_rerank_level_alone(
     folders = [workshop.house.runs.folder("mini", "LAGCL4Rec", run.key) for run in (plain, zscore)]
     logs = [(folder / "epochs.csv").read_text() for folder in folders]
     assert logs[0] == logs[1]
-    monkeypatch.delattr(cell.model_class, "test_stage")  # trained on its own
+    monkeypatch.delattr(cell.model_class, "trained_as")  # trained on its own
     alone = Runner(replace(workshop.house, store=tmp_path), on_epoch=epochs.append).run(cell)
     assert epochs and alone.key == reranked.key and alone.metrics == reranked.metrics
     assert alone.backbone == reranked.backbone
+
+
+def test_disliked_candidates_train_nothing_without_a_term_of_their_own(
+    workshop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sides = {"positive": "both", "negative": "none"}
+    cells = {side: whole(workshop, groups="none", augment=side) for side in (*sides, *sides.values())}
+    for side, same in sides.items():
+        assert cells[side].trained_as.settings == cells[same].settings
+    told = whole(workshop, groups="none", augment="negative", explicit_negative_weight=0.5)
+    assert told.trained_as is told
+    shared = {side: Runner(workshop.house).run(cells[side]) for side in sides}
+    monkeypatch.delattr(cells["both"].model_class, "trained_as")
+    runner = Runner(replace(workshop.house, store=tmp_path))
+    for side, same in sides.items():
+        alone = runner.run(cells[side])
+        assert alone.key == shared[side].key and alone.metrics == shared[side].metrics
+        assert shared[side].stages[-1].key == runner.key(cells[same])
 
 
 def test_a_restored_model_reranks_as_it_was_judged(classified: Any, workshop: Any) -> None:
