@@ -273,7 +273,7 @@ def reordered(scores: Tensor, masked: Tensor, top: int, opinions: Any, weight: f
     new = best.values.clone()
     for row in range(len(new)):
         k = int(there[row].sum())
-        opinion = torch.as_tensor(np.asarray(told[row][:k]), dtype=torch.float64)
+        opinion = torch.as_tensor(np.asarray(told[row][:k]), dtype=torch.float64, device=scores.device)
         own = (~opinion.isnan()).nonzero()[:, 0]
         if len(own) > 1:
             new[row, own] = mixed(best.values[row, own].double(), opinion[own], weight, mix).to(new.dtype)
