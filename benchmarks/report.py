@@ -17,7 +17,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from recbole_llmgraph.base.errors import UserError
+from recbole_llmgraph.base.errors import UserError, unknown
+from recbole_llmgraph.model.catalogue import PRESETS, model_cards
 from recbole_llmgraph.report.against import beside
 from recbole_llmgraph.report.against_page import published_page
 from recbole_llmgraph.report.boards import choose, listed, read_boards, selected, write_reports
@@ -103,6 +104,7 @@ def _report(options: argparse.Namespace) -> None:
     roots = [options.store, PUBLISHED]
     boards, stored = read_boards(roots)
     datasets = _known(options.dataset, boards)
+    _check(options, boards)
     if options.publish:
         _publish(stored, datasets)
         boards, stored = read_boards(roots)
@@ -181,6 +183,17 @@ def _known(datasets: Sequence[str], boards: Sequence[Leaderboard]) -> list[str]:
 
     there = {board.dataset for board in boards}
     return [name if name in there else dataset_card(name).name for name in datasets]
+
+
+def _check(options: argparse.Namespace, boards: Sequence[Leaderboard]) -> None:
+    """Presets and expected models that nobody knows."""
+    for name in options.preset:
+        if name not in PRESETS:
+            raise unknown("preset", name, PRESETS)
+    known = {*model_cards(), *(str(model) for board in boards for model in board.rows["model"])}
+    for name in options.expect:
+        if name.partition("@")[0] not in known:
+            raise unknown("model", name, sorted(known))
 
 
 def _publish(stored: StoredRuns, datasets: Sequence[str]) -> None:

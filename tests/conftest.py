@@ -362,10 +362,16 @@ def house(miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     yield House(store=tmp_path / "runs", data=miniature.data, source=miniature.source)
 
 
+#: Stages of models that commands train here.
+STANDS_ON = {"HeLLM": ("HeLLMPre", "SASRec"), "LLMPNGNN": ("LightGCN",)}
+
+
 def arguments(miniature: Miniature, models: str, store: Path) -> list[str]:
     """Arguments of run.py that train models on the miniature with fast settings."""
     sets = []
-    for name, values in FAST.items():
+    named = models.split(",")
+    for name in [*named, *(stage for model in named for stage in STANDS_ON.get(model, ()))]:
+        values = FAST.get(name, {})
         sets += [f"--set={name}.{key}={value}" for key, value in {**COMMON, **values}.items()]
     return [
         f"--model={models}", f"--dataset={miniature.card_path}", f"--data={miniature.data}",

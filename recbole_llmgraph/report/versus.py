@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recbole_llmgraph.base.errors import UserError
+from recbole_llmgraph.base.errors import UserError, unknown
 from recbole_llmgraph.base.progress import say
 from recbole_llmgraph.report.groups import activity_groups, split_facts
 from recbole_llmgraph.report.leaderboard import ORDER_BY, Leaderboard
@@ -69,6 +69,9 @@ def compare_rows(
         pairs += [_pair(board, left, right, resamples) for left, right in _places(board, names)]
     if not pairs:
         there = sorted({row_name(row.to_dict()) for board in boards for _, row in board.rows.iterrows()})
+        for name in names:
+            if there and name != ALL and all(find_row(board, name) is None for board in boards):
+                raise unknown("row", name, there)
         raise UserError(
             f"--paired {','.join(names)}: no table holds two of these (a table has one protocol, split, mask "
             f"and preset). Rows there are: {', '.join(there) or 'none'}"

@@ -64,7 +64,7 @@ def _ablate(doc: str, arguments: Sequence[str]) -> int:
     read_pool(options, inline=True)
     check_address(options.ray_address)
     planned = [(card, changes_of(card, options.variants)) for card in cards]
-    _check_metrics(options.metric)
+    _check(options, cards, datasets)
     for card, changes in planned:
         for dataset in datasets:
             _one(options, card, changes, dataset)
@@ -88,10 +88,15 @@ def changes_of(card: ModelCard, asked: Sequence[str]) -> dict[str, dict[str, Any
     return {FULL: {}, **{name: known[name] for name in asked or known}}
 
 
-def _check_metrics(asked: Sequence[str]) -> None:
-    from recbole_llmgraph.suite.sweep.plan import check_metrics
+def _check(options: argparse.Namespace, cards: Sequence[ModelCard], datasets: Sequence[DatasetCard]) -> None:
+    """Names that `--metric` and `--set` give, before anything is trained."""
+    from recbole_llmgraph.suite.provide import refuse_strangers
+    from recbole_llmgraph.suite.sweep.plan import check_measured
 
-    check_metrics(asked)
+    whole = [_cells(options, card, {}, dataset)[0] for card in cards for dataset in datasets]
+    for cell in whole:
+        check_measured(options.metric, cell.protocol)
+    refuse_strangers(read_sets(options.sets, cards), whole)
 
 
 def _one(

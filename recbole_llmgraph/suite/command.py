@@ -42,8 +42,10 @@ def _parser(doc: str) -> argparse.ArgumentParser:
     parser = Parser(doc)
     add_common(parser)
     parser.add_argument(
-        "--rerun", choices=["missing", "always", "never"], default="missing", help="default: missing"
-    )
+        "--rerun", choices=["missing", "always", "never"], default="missing",
+        help="missing: what --store and reports/runs do not hold (default); always: train the named models "
+        "anew; never: print what is there",
+    )  # fmt: skip
     parser.add_argument("--publish", action="store_true", help="copy finished runs to reports/runs")
     add_pool(parser, parallel=1)
     return parser

@@ -16,6 +16,7 @@ from recbole_llmgraph.suite.asking import estimates
 from recbole_llmgraph.suite.cell import Cell, choose_protocol, resolve_cell
 from recbole_llmgraph.suite.house import House, default_data_folder
 from recbole_llmgraph.suite.options import COMMITTED, read_sets, seeds
+from recbole_llmgraph.suite.provide import refuse_strangers, stages
 from recbole_llmgraph.suite.ray_pool import Pool, read_pool
 from recbole_llmgraph.suite.run import Runner
 
@@ -56,6 +57,7 @@ def plan(options: argparse.Namespace) -> list[Cell]:
             for model in models
             for seed in seeds(options.seeds)
         ]
+    refuse_strangers(overrides, cells)
     return cells
 
 
@@ -64,13 +66,20 @@ def run_many(options: argparse.Namespace) -> None:
     cells = plan(options)
     if options.dry_run:
         for cell in cells:
-            settings = ", ".join(f"{k}={v}" for k, v in cell.settings.model_dump().items())
-            print(f"{cell.label} ({cell.protocol}, {cell.preset}): {settings}")
+            print(_described(cell))
+            for stage in dict.fromkeys(map(_described, stages(cell))):
+                print(f"  stands on {stage}")
         for line in estimates(Runner(house_of(options)), cells):
             print(line)
         return
     house, always = house_of(options), options.rerun == "always"
     run_cells(house, cells, read_pool(options, inline=True), always=always, publishing=options.publish)
+
+
+def _described(cell: Cell) -> str:
+    """A cell with all of its settings."""
+    settings = ", ".join(f"{k}={v}" for k, v in cell.settings.model_dump().items())
+    return f"{cell.label} ({cell.protocol}, {cell.preset}): {settings}"
 
 
 def run_cells(

@@ -56,7 +56,9 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=names, default=[], help="models, comma list; or package.module:Class")
     parser.add_argument("--dataset", type=names, default=[], help="datasets, comma list; or a card.yaml")
     parser.add_argument("--seeds", type=str, default="1", help="seeds, comma list (default: 1)")
-    parser.add_argument("--preset", choices=PRESETS, default="standard", help="group of settings")
+    parser.add_argument(
+        "--preset", choices=PRESETS, default="standard", help="budget and backbones (default: standard)"
+    )
     parser.add_argument(
         "--protocol",
         help="seq, rate (rate@2: another draw) or sign (sign@1: no released test part); default: the model's",
@@ -69,7 +71,9 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", type=Path, help="folder of raw files, looked into before any download")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
     parser.add_argument("--max-cost", type=float, metavar="USD", help="an oracle's replies may cost so much")
-    parser.add_argument("--dry-run", action="store_true", help="print what would run, train and ask nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what would run and its stages; train nothing"
+    )
     parser.add_argument("--list-models", action="store_true")
     parser.add_argument("--list-datasets", action="store_true")
     parser.add_argument("--describe", metavar="NAME", help="all about a model or dataset")
@@ -145,7 +149,7 @@ def describe_model(card: ModelCard) -> str:
     if card.paper:
         lines.append(f"  {card.paper.title} ({card.paper.venue} {card.paper.year}) {card.paper.url}")
     told = (sys.modules[kind.__module__].__doc__ or "").strip()
-    lines += ["", told, "", "Settings (default):"]
+    lines += ["", told, "", "Settings (default of the class; presets and datasets change it, see below):"]
     for key, field in getattr(kind, "settings", TrainSettings).model_fields.items():
         lines.append(f"  {key:<20} {field.default!r}")
     for what, title in (("search_space", "Axes (sweep.py --axis)"), ("ablations", "Variants (ablate.py)")):
@@ -154,4 +158,7 @@ def describe_model(card: ModelCard) -> str:
     lines.append("")
     for preset in PRESETS:
         lines.append(f"preset {preset}: {card.presets.get(preset, {})}")
+    for name, changes in card.datasets.items():
+        lines += [f"on {name}, {preset}: {values}" for preset, values in changes.items()]
+    lines.append(f"protocols: {', '.join(card.runs_under)}")
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """Providing what a model stands on: features, and item tables that another cell trains."""
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ import pandas as pd
 
 from recbole_llmgraph.artifact.tables import load_table
 from recbole_llmgraph.artifact.text_features import text_features_file, text_features_identity
+from recbole_llmgraph.base.errors import UserError
 from recbole_llmgraph.base.files import new_file
 from recbole_llmgraph.base.hashing import hash_data, hash_file
 from recbole_llmgraph.data.prepare import Prepared
@@ -34,7 +35,7 @@ from recbole_llmgraph.model.needs import (
 from recbole_llmgraph.oracle.cost import together
 from recbole_llmgraph.store.record import Stage
 from recbole_llmgraph.suite.augment import augmentation_file, augmentation_recipe
-from recbole_llmgraph.suite.cell import Cell, resolve_cell
+from recbole_llmgraph.suite.cell import Cell, Overrides, resolve_cell
 from recbole_llmgraph.suite.edges import edges_file, edges_recipe
 from recbole_llmgraph.suite.groups import groups_file, groups_recipe
 from recbole_llmgraph.suite.house import House, released_test
@@ -225,6 +226,28 @@ def stage_of(cell: Cell, need: Staged) -> Cell:
     edged = isinstance(need, OracleEdges | Augmentation | Reranker)
     stage = stage_cell(cell, need.model, OF_EDGES if edged else ())
     return stage.selecting if isinstance(need, Reranker) else stage
+
+
+def stages(cell: Cell) -> Iterator[Cell]:
+    """Cells that a cell stands on, and those that these stand on; their settings are validated."""
+    for need in cell.needs:
+        if isinstance(need, Staged):
+            stage = stage_of(cell, need)
+            yield stage
+            yield from stages(stage)
+
+
+def refuse_strangers(overrides: Overrides, cells: Sequence[Cell]) -> None:
+    """Refuse settings of a model that is neither planned nor a stage of what is.
+
+    Raises:
+        UserError: naming the models whose settings could be meant, or a stage's own mistake.
+    """
+    known = {one.model.name for cell in cells for one in (cell, *stages(cell))}
+    for owner, values in overrides.items():
+        if owner not in known:
+            told = f"no planned model stands on {owner}; settings here belong to {', '.join(sorted(known))}"
+            raise UserError(f"--set {owner}.{next(iter(values))}: {told}")
 
 
 def stage_cell(cell: Cell, model: str, without: Collection[str] = ()) -> Cell:

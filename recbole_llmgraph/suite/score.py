@@ -45,11 +45,13 @@ def _parser(doc: str) -> argparse.ArgumentParser:
     parser.add_argument("--topk", type=Path, help="file of top lists: user, item, rank or score")
     parser.add_argument("--name", help="the outside model's name on the board")
     parser.add_argument("--dataset", help="dataset that the lists were made for")
-    parser.add_argument("--protocol", choices=["seq", "rate", "sign"], help="default: the dataset's first")
+    parser.add_argument(
+        "--protocol", help="seq, rate, sign or a draw, as rate@2 (default: the dataset's first)"
+    )
     parser.add_argument(
         "--mask", choices=MASKS, help="what the lists leave out (default: the dataset's mask)"
     )
-    parser.add_argument("--seed", type=int, default=1, help="of the run, and of a split that is drawn")
+    parser.add_argument("--seed", type=int, default=1, help="of the run that made the lists")
     parser.add_argument("--preset", choices=PRESETS, default="standard", help="table that it stands in")
     parser.add_argument("--note", action="append", default=[], help="what readers must know; repeatable")
     parser.add_argument("--complete", action="store_true", help="count recommended items for older runs")

@@ -159,7 +159,10 @@ def test_top_lists_are_exported(store, report, tmp_path, add):
     [
         (["--dataset", "beaty"], "Did you mean 'beauty'?"),
         (["--paired", "HeLLM"], "two different names"),
-        (["--paired", "HeLLM,Pop"], "no table holds two"),
+        (["--paired", "HeLLM,Pop"], "no row 'Pop'"),
+        (["--paired", "HeLLM,HeLM"], "no row 'HeLM'. Did you mean 'HeLLM'?"),
+        (["--preset", "fast"], "no preset 'fast'"),
+        (["--expect", "SASRecc@seq"], "no model 'SASRecc@seq'. Did you mean 'SASRec'?"),
         (["--published", "helm"], "no published table 'helm'"),
         (["--claims", "nobody"], "no ledger of claims 'nobody'"),
     ],

@@ -91,6 +91,10 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         ["--model=HeLLM", "--dataset=ml-100k", "--set", "HeLLMPre.tua=1"],
         "no setting of HeLLMPre 'tua'. Did you mean 'tau'?",
     ),
+    "setting of a stranger": (
+        ["--model=HeLLM", "--dataset=ml-100k", "--set", "GALRec.tau=1"],
+        "no planned model stands on GALRec; settings here belong to HeLLM, HeLLMPre, SASRec",
+    ),
     "value": (["--model=BPR", "--dataset=ml-100k", "--set", "epochs=-1"], "BPR.epochs=-1: "),
     "metric": (
         ["--model=BPR", "--dataset=ml-100k", "--set", "valid_metric=mrr@10"],
@@ -145,10 +149,13 @@ def test_a_dry_run_prints_settings_and_makes_nothing(
     line = command_line("HeLLM,BPR", tmp_path / "runs", "--dry-run", "--seeds=1,2", "--set=HeLLM.epochs=9")
     line = [part for part in line if not part.startswith("--data=")] + [f"--data={tmp_path / 'data'}"]
     assert run_command("", line) == 0
-    told = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
+    stages = [row.partition(" (")[0] for row in lines if row.startswith("  stands on ")]
+    told = [row for row in lines if not row.startswith("  ")]
     assert [row.partition(" (")[0] for row in told] == [
         f"{model} on mini, seed {seed}" for model in ("HeLLM", "BPR") for seed in (1, 2)
     ]
+    assert stages == [f"  stands on {m} on mini, seed {n}" for n in (1, 2) for m in ("HeLLMPre", "SASRec")]
     assert "epochs=9" in told[0] and "epochs=9" not in told[2]
     assert list(tmp_path.iterdir()) == []
 

@@ -24,7 +24,7 @@ from recbole_llmgraph.suite.run import make_model
 
 MODELS = sorted(model_cards())
 #: Models that train on the validation carve-out by design. LAGCL4Rec's reranker alone does, no weight of the
-#: model; it is exempt where what the model stands on is audited (`tests/suite/test_lagcl4rec.py`).
+#: model; it is exempt where what that stands on is audited (`tests/suite/test_lagcl4rec_rerank.py`).
 EXEMPT: set[str] = set()
 SEEDS = (11, 12)
 

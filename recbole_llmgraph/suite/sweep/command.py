@@ -103,6 +103,7 @@ def _train(options: argparse.Namespace, command: str) -> None:
     from recbole_llmgraph.suite.sweep import running  # torch and RecBole load here, after what is quick
 
     planned = [running.plan(options, card, datasets, command) for card in cards]
+    running.check(options, planned)
     for request in planned:
         for line in request.lines():
             (print if options.dry_run else say)(line)

@@ -1,16 +1,17 @@
 """What a sweep will run: points of its axes, each a cell of the suite."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from recbole_llmgraph.base.errors import UserError, unknown
 from recbole_llmgraph.data.catalogue import DatasetCard
+from recbole_llmgraph.host.config import measured
 from recbole_llmgraph.model.catalogue import ModelCard, Preset
 from recbole_llmgraph.store.sweeps import Purpose
 from recbole_llmgraph.store.trials import Point
 from recbole_llmgraph.suite.cell import Cell, Overrides, resolve_cell
-from recbole_llmgraph.suite.provide import Staged, stage_of
+from recbole_llmgraph.suite.provide import stages
 from recbole_llmgraph.suite.sweep.axes import Panel, points
 from recbole_llmgraph.train.settings import VALID_METRICS
 
@@ -69,15 +70,6 @@ class Place:
         }
 
 
-def stages(cell: Cell) -> Iterator[Cell]:
-    """Cells that a cell stands on, and those that these stand on."""
-    for need in cell.needs:
-        if isinstance(need, Staged):
-            stage = stage_of(cell, need)
-            yield stage
-            yield from stages(stage)
-
-
 def place(
     purpose: Purpose,
     card: ModelCard,
@@ -134,6 +126,17 @@ def grid(panels: Sequence[Panel]) -> list[Point]:
     """Points of a figure, panel after panel, the same point once."""
     found = [point for panel in panels for point in points(panel)]
     return [point for place, point in enumerate(found) if point not in found[:place]]
+
+
+def check_measured(asked: Sequence[str], protocol: str) -> None:
+    """Refuse metrics that no run under a protocol has.
+
+    Raises:
+        UserError: naming those that there are.
+    """
+    for name in check_metrics(asked):
+        if name not in (known := measured(protocol)):
+            raise UserError(f"--metric {name}: protocol {protocol} measures {', '.join(known)}")
 
 
 def check_metrics(asked: Sequence[str]) -> list[str]:

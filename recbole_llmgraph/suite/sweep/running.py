@@ -18,11 +18,12 @@ from recbole_llmgraph.suite.cell import choose_protocol
 from recbole_llmgraph.suite.house import House
 from recbole_llmgraph.suite.many import house_of, run_cells
 from recbole_llmgraph.suite.options import read_sets, seeds
+from recbole_llmgraph.suite.provide import refuse_strangers
 from recbole_llmgraph.suite.ray_pool import Pool, opened, read_pool
 from recbole_llmgraph.suite.sweep.axes import Panel, points, read_panels
 from recbole_llmgraph.suite.sweep.figure import run_figure
 from recbole_llmgraph.suite.sweep.importance import importance
-from recbole_llmgraph.suite.sweep.plan import Place, check_metrics, grid, place
+from recbole_llmgraph.suite.sweep.plan import Place, check_measured, check_metrics, grid, place
 from recbole_llmgraph.suite.sweep.tune import Search, choose
 
 #: Metrics that a figure shows when nobody names others: those of HeLLM's figures.
@@ -196,6 +197,18 @@ def plan(
             for point in points(panel) if how == "grid" else []:
                 planned.cell(point, 1)
     return Request(options, command, card, places, panels, seeds(options.seeds), metrics or list(METRICS))
+
+
+def check(options: argparse.Namespace, planned: Sequence[Request]) -> None:
+    """What `--metric` and `--set` name, against all that is planned.
+
+    Raises:
+        UserError: for a metric that is not measured, or a setting of a model that nothing stands on.
+    """
+    cells = [place.cell({}, 1) for request in planned for place in request.places.values()]
+    for cell in cells:
+        check_measured(options.metric, cell.protocol)
+    refuse_strangers(read_sets(options.sets, [request.card for request in planned]), cells)
 
 
 def sweep_name(card: ModelCard, datasets: Sequence[DatasetCard], axes: Sequence[str], purpose: str) -> str:
