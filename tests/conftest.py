@@ -362,27 +362,19 @@ def house(miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     yield House(store=tmp_path / "runs", data=miniature.data, source=miniature.source)
 
 
-#: Stages of models that commands train here.
-STANDS_ON = {"HeLLM": ("HeLLMPre", "SASRec"), "LLMPNGNN": ("LightGCN",)}
-
-
-def arguments(miniature: Miniature, models: str, store: Path) -> list[str]:
-    """Arguments of run.py that train models on the miniature with fast settings."""
-    sets = []
-    named = models.split(",")
-    for name in [*named, *(stage for model in named for stage in STANDS_ON.get(model, ()))]:
-        values = FAST.get(name, {})
-        sets += [f"--set={name}.{key}={value}" for key, value in {**COMMON, **values}.items()]
-    return [
-        f"--model={models}", f"--dataset={miniature.card_path}", f"--data={miniature.data}",
-        f"--source={miniature.source}", f"--store={store}", "--preset=quick", *sets,
-    ]  # fmt: skip
-
-
 @pytest.fixture(scope="session")
 def command_line(miniature: Miniature) -> Callable[..., list[str]]:
-    """Function: models, store and more arguments -> arguments of run.py."""
-    return lambda models, store, *rest: [*arguments(miniature, models, store), *rest]
+    """Function: models, store, more -> arguments of run.py that train on the miniature with fast settings."""
+    where = [f"--dataset={miniature.card_path}", f"--data={miniature.data}", f"--source={miniature.source}"]
+
+    def made(models: str, store: Path, *rest: str) -> list[str]:
+        stages = {"HeLLM": ["HeLLMPre", "SASRec"], "LLMPNGNN": ["LightGCN"]}
+        named = [name for model in models.split(",") for name in (model, *stages.get(model, []))]
+        asked = [(name, {**COMMON, **FAST.get(name, {})}) for name in named]
+        sets = [f"--set={name}.{key}={value}" for name, values in asked for key, value in values.items()]
+        return [f"--model={models}", *where, f"--store={store}", "--preset=quick", *sets, *rest]
+
+    return made
 
 
 def same_weights(one: Any, other: Any) -> list[str]:
