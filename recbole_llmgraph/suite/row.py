@@ -48,9 +48,15 @@ class Sitting(Opened):
 
 @dataclass
 class Fitted(Sitting):
-    """A trained cell that nobody has judged on the test part; `valid` is what validation says."""
+    """A trained cell that nobody has judged on the test part.
+
+    Attributes:
+        valid: what validation says.
+        ended: when this sitting did, by `time.perf_counter()`.
+    """
 
     valid: Judgement
+    ended: float
 
 
 def history_of(sitting: Sitting, fitted: Fitted | None) -> list[dict[str, Any]]:
@@ -137,9 +143,12 @@ def judged_again(cell: Cell, key: str, trained: RunRecord, sitting: Opened, test
 
 
 def _cost(sitting: Sitting, fitted: Fitted | None, test: Judgement) -> Cost:
-    """What a run cost, selecting included."""
+    """What a run cost, selecting included; stages that were trained between both parts are not."""
     first = fitted or sitting
-    cost = cost_of(sitting.progress, test, time.perf_counter() - first.clock)
+    seconds = time.perf_counter() - sitting.clock
+    if fitted is not None and fitted is not sitting:
+        seconds += fitted.ended - fitted.clock
+    cost = cost_of(sitting.progress, test, seconds)
     cost = cost.model_copy(update=_asked(sitting))
     if first.progress is sitting.progress:
         return cost

@@ -151,7 +151,8 @@ class Runner:
             sitting = self._sit(cell, key, work)
         else:
             sitting = self._sit(cell.selecting, key, work / "hold-out")
-        return Fitted(**vars(sitting), valid=sitting.judge(sitting.model, "valid"))
+        valid = sitting.judge(sitting.model, "valid")
+        return Fitted(**vars(sitting), valid=valid, ended=time.perf_counter())
 
     def _sit(self, cell: Cell, key: str, work: Path, until: int = 0) -> Sitting:
         """Train a cell on what its split calls training; `until` as the trainer reads it."""

@@ -1,6 +1,7 @@
 """Cells under `rate`: select without the hold-out, end on everything; an oracle's edges and controls."""
 
 import json
+import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -96,6 +97,24 @@ def test_without_validation_the_last_epoch_of_all_ratings_stands(home: House, wo
     assert set(record.metrics) == {"test"}
     assert set(log_of(home, record)["phase"]) == {"train"}
     assert (record.best_epoch, record.epochs_run) == (4, 4)
+
+
+def test_what_is_made_between_selecting_and_the_end_is_not_in_a_rows_time(
+    workshop: Any, home: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, late = time.perf_counter, [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock() + late[0])
+
+    class Slow(Runner):
+        """Whose stages take a day."""
+
+        def provide(self, cell: Any) -> Any:
+            late[0] += 86_400
+            return super().provide(cell)
+
+    cell = workshop.cell("LightGCN", protocol="rate", held_out=False)
+    record = Slow(replace(home, store=tmp_path / "slow")).run(cell)
+    assert late[0] == 2 * 86_400 and record.cost.seconds_total < 86_400
 
 
 def test_metrics_of_the_protocol_are_recorded(selected: Any, home: House) -> None:
