@@ -64,7 +64,7 @@ def _ablate(doc: str, arguments: Sequence[str]) -> int:
     read_pool(options, inline=True)
     check_address(options.ray_address)
     planned = [(card, changes_of(card, options.variants)) for card in cards]
-    _check(options, cards, datasets)
+    _check(options, planned, datasets)
     for card, changes in planned:
         for dataset in datasets:
             _one(options, card, changes, dataset)
@@ -88,15 +88,24 @@ def changes_of(card: ModelCard, asked: Sequence[str]) -> dict[str, dict[str, Any
     return {FULL: {}, **{name: known[name] for name in asked or known}}
 
 
-def _check(options: argparse.Namespace, cards: Sequence[ModelCard], datasets: Sequence[DatasetCard]) -> None:
+def _check(
+    options: argparse.Namespace,
+    planned: Sequence[tuple[ModelCard, Mapping[str, dict[str, Any]]]],
+    datasets: Sequence[DatasetCard],
+) -> None:
     """Names that `--metric` and `--set` give, before anything is trained."""
     from recbole_llmgraph.suite.provide import refuse_strangers
     from recbole_llmgraph.suite.sweep.plan import check_measured
 
-    whole = [_cells(options, card, {}, dataset)[0] for card in cards for dataset in datasets]
-    for cell in whole:
+    cells = [
+        _cells(options, card, change, dataset)[0]
+        for card, changes in planned
+        for change in changes.values()
+        for dataset in datasets
+    ]
+    for cell in cells:
         check_measured(options.metric, cell.protocol)
-    refuse_strangers(read_sets(options.sets, cards), whole)
+    refuse_strangers(read_sets(options.sets, [card for card, _ in planned]), cells)
 
 
 def _one(

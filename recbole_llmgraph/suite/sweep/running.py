@@ -205,7 +205,12 @@ def check(options: argparse.Namespace, planned: Sequence[Request]) -> None:
     Raises:
         UserError: for a metric that is not measured, or a setting of a model that nothing stands on.
     """
-    cells = [place.cell({}, 1) for request in planned for place in request.places.values()]
+    cells = [
+        place.cell(point, 1)
+        for request in planned
+        for place in request.places.values()
+        for point in [{}, *(grid(request.panels) if request.how == "grid" else [])]
+    ]
     for cell in cells:
         check_measured(options.metric, cell.protocol)
     refuse_strangers(read_sets(options.sets, [request.card for request in planned]), cells)
