@@ -12,7 +12,7 @@ those that the user was trained on do not, since all but the promoted one are dr
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from recbole_llmgraph.lm.classifier import YesNo
+from recbole_llmgraph.oracle.cost import by_task
 from recbole_llmgraph.oracle.opening import open_oracle
 from recbole_llmgraph.oracle.options import OracleOptions
 from recbole_llmgraph.oracle.questions import Item, Question, rerank_list, rerank_point
@@ -139,7 +140,7 @@ class OracleReranker:
     @property
     def costs(self) -> dict[str, Any]:
         """What the answers cost so far, by task."""
-        return {row.task: asdict(row) for row in self.oracle.costs()}
+        return by_task(self.oracle.costs())
 
     def _ask(self, user: str, names: Sequence[str], scores: np.ndarray) -> list[Question]:
         liked, disliked = self.texts.shown(user, self.more.get(user, ()))

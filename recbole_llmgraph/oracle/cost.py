@@ -1,7 +1,7 @@
 """What answers cost: calls, tokens, seconds, money; by task, estimated beforehand and counted afterwards."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, get_args
 
 from tabulate import tabulate
@@ -88,6 +88,11 @@ class TaskCost:
     def valid_rate(self) -> float:
         """Share of questions with a valid answer; 1 when nothing was asked."""
         return (self.ok + self.repaired) / self.questions if self.questions else 1.0
+
+
+def by_task(rows: Sequence[TaskCost]) -> dict[str, dict[str, Any]]:
+    """The rows as plain data, as summaries keep them and `spent` reads them."""
+    return {row.task: asdict(row) for row in rows}
 
 
 def spent(costs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

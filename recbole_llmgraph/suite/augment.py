@@ -7,7 +7,7 @@ filled up, and the longer side of a user is cut to the shorter one.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from recbole_llmgraph.artifact.store import ArtifactStore
 from recbole_llmgraph.base.files import write_json
 from recbole_llmgraph.data.prepare import Prepared
 from recbole_llmgraph.model.needs import Augmentation
+from recbole_llmgraph.oracle.cost import by_task
 from recbole_llmgraph.oracle.heuristic import REVISION
 from recbole_llmgraph.oracle.opening import open_oracle
 from recbole_llmgraph.oracle.options import OracleOptions
@@ -126,7 +127,7 @@ def choose_edges(
         "liked": sum(len(liked) for _, liked, _ in rows),
         "asked": len(rows),
         "valid_rate": valid / len(answers) if answers else 1.0,
-        "costs": {row.task: asdict(row) for row in oracle.costs()},
+        "costs": by_task(oracle.costs()),
         "notes": profile_notes(ready, need.profiles),
     }
     write_json(folder / "summary.json", summary)

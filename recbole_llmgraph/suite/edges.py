@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from recbole_llmgraph.base.hashing import hash_data
 from recbole_llmgraph.data.prepare import Prepared
 from recbole_llmgraph.data.side import item_fields
 from recbole_llmgraph.model.needs import OracleEdges
+from recbole_llmgraph.oracle.cost import by_task
 from recbole_llmgraph.oracle.heuristic import REVISION
 from recbole_llmgraph.oracle.opening import open_oracle
 from recbole_llmgraph.oracle.options import OracleOptions
@@ -160,7 +161,7 @@ def pick_edges(
     else:
         label = oracle.label
         answers = oracle_answers(oracle, edge_questions(offers, ratings, catalogue(ready), seed))
-        costs = {row.task: asdict(row) for row in oracle.costs()}
+        costs = by_task(oracle.costs())
     valid = answers[answers["favourite"].notna()]
     lines = [f"{user}\t{item}\t{LIKED}" for user, item in zip(valid["user"], valid["favourite"], strict=True)]
     lines += [f"{user}\t{item}\t{DISLIKED}" for user, item in zip(valid["user"], valid["least"], strict=True)]

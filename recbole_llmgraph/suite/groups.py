@@ -13,7 +13,7 @@ the catch-all.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from recbole_llmgraph.data.locate import search_path
 from recbole_llmgraph.data.prepare import Prepared
 from recbole_llmgraph.data.sources import find
 from recbole_llmgraph.model.needs import Groups
+from recbole_llmgraph.oracle.cost import by_task
 from recbole_llmgraph.oracle.grouping import group_count, k_means
 from recbole_llmgraph.oracle.oracle import Oracle
 from recbole_llmgraph.oracle.questions import LIKED_ABOVE, Item, group_assign, group_merge, group_propose
@@ -137,17 +138,12 @@ def make_groups(
     oracle = opened_for(need, ready, house.artifacts.root / CACHE, house.max_cost)
     items = described_items(ready, need.profiles, oracle)
     if need.source == "kmeans":
-        return _kmeans(need, items, ratings), f"k-means on what {oracle.label} wrote", _costs(oracle)
+        return _kmeans(need, items, ratings), f"k-means on what {oracle.label} wrote", by_task(oracle.costs())
     words = described_users(tastes(ratings, seed=0), items, need.profiles, oracle)
     users = [Item(user, text) for user, text in words.items()]
     sides = (("item", list(items.values()), need.counts[0]), ("user", users, need.counts[1]))
     found = {side: ask_groups(oracle, members, n, side) for side, members, n in sides}
-    return found, oracle.label, _costs(oracle)
-
-
-def _costs(oracle: Oracle) -> dict[str, Any]:
-    """What its answers cost, by task."""
-    return {row.task: asdict(row) for row in oracle.costs()}
+    return found, oracle.label, by_task(oracle.costs())
 
 
 def _wanted(ready: Prepared) -> str:

@@ -15,8 +15,7 @@ from recbole_llmgraph.model.needs import ProfileVectors
 from recbole_llmgraph.model.profiled import ITEMS, USERS
 from recbole_llmgraph.model.rerank import Texts
 from recbole_llmgraph.suite.house import House
-from recbole_llmgraph.suite.profiles import profile_notes
-from recbole_llmgraph.suite.rerank import COSTS, texts_costs, texts_file, texts_recipe
+from recbole_llmgraph.suite.rerank import COSTS, texts_costs, texts_file, texts_notes, texts_recipe
 
 if TYPE_CHECKING:
     from recbole_llmgraph.suite.cell import Cell
@@ -72,6 +71,4 @@ def profile_vectors_file(
 
 
 def _notes(need: ProfileVectors, ready: Prepared) -> list[str]:
-    who = "heuristic (not an LLM)" if need.oracle == "heuristic" else need.oracle
-    told = WRITTEN.get(need.profiles, f"profiles by {who}")
-    return profile_notes(ready, need.profiles) if need.profiles == "summary" else [told]
+    return [WRITTEN[need.profiles]] if need.profiles in WRITTEN else texts_notes(need, ready)

@@ -8,7 +8,7 @@ user was trained on is among them. The release trains on its test file.
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from recbole_llmgraph.data.prepare import Prepared
 from recbole_llmgraph.lm.classifier import LONGEST
 from recbole_llmgraph.model.needs import ProfileVectors, Reranker, RerankTexts
 from recbole_llmgraph.model.rerank import ASKING, PIECES, WEIGHTS, Texts, open_classifier, prompt_pieces
+from recbole_llmgraph.oracle.cost import by_task
 from recbole_llmgraph.oracle.questions import Task
 from recbole_llmgraph.suite.augment import oracle_recipe
 from recbole_llmgraph.suite.edges import CACHE
@@ -79,7 +80,7 @@ def texts_file(need: OfTexts, ready: Prepared, cell: "Cell", house: House, rows:
         liked = {user: taste.liked for user, taste in found.items()}
         disliked = {user: taste.disliked for user, taste in found.items()}
         Texts(items, words, liked, disliked).save(folder / FILE)
-        write_json(folder / COSTS, {row.task: asdict(row) for row in oracle.costs()})
+        write_json(folder / COSTS, by_task(oracle.costs()))
 
     return house.artifacts.get(TEXTS, texts_recipe(need, ready, cell), make) / FILE
 
