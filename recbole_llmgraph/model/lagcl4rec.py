@@ -35,8 +35,8 @@ What differs from the release, and what is ours:
 * The prompts of the data level were not released; templates, ranks and `augment_k` are ours.
 * Disliked candidates do not enter profiles and groups, which are made from real ratings alone.
 * The epoch is picked on a hold-out; the release picks it on test users.
-* Liked candidates of the data level may be drawn as negatives, like any item that the user did not rate, one
-  in some hundred draws for such a user; `augmented_seen: true`, as in the preset `paper`, bars them.
+* Liked candidates of the data level may be drawn as negatives, like any item that the user did not rate;
+  `augmented_seen: true`, as in the preset `paper`, bars them.
 * The classifier learns from prompts without the data level's disliked candidates, which are another model's
   while the hold-out is kept apart, and is asked with them.
 * `groups: replay` and `profiles: summary` may have seen test ratings: their rows say `provenance unknown`.
